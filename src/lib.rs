@@ -12,3 +12,4 @@
 //!   is what tracegate says about itself.
 
 pub mod otlp;
+pub mod telemetry;

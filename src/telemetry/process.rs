@@ -1,0 +1,66 @@
+//! What the operating system says of this process, read when somebody asks.
+
+use std::{fs, time::Duration};
+
+/// Linux reports process times in hundredths of a second, whatever the kernel's own tick is.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// User and system time; none where the system has no `/proc`.
+pub fn cpu_time() -> Option<Duration> {
+    parse_cpu_time(&fs::read_to_string("/proc/self/stat").ok()?)
+}
+
+/// Resident memory in bytes; none where the system has no `/proc`.
+pub fn resident_bytes() -> Option<u64> {
+    parse_resident_bytes(&fs::read_to_string("/proc/self/status").ok()?)
+}
+
+/// Memory this process may use, in bytes: the machine's, or less where a control group says so. The largest number
+/// there is where the system does not tell.
+pub fn total_memory() -> u64 {
+    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| parse_kibibytes(&text, "MemTotal:"));
+    let group = fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
+    machine.into_iter().chain(group).min().unwrap_or(u64::MAX)
+}
+
+/// `/proc/pid/stat`: the second field is the name in parentheses and may hold anything; utime and stime are the 14th
+/// and 15th.
+fn parse_cpu_time(stat: &str) -> Option<Duration> {
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut fields = after_name.split_ascii_whitespace().skip(11);
+    let user: f64 = fields.next()?.parse().ok()?;
+    let system: f64 = fields.next()?.parse().ok()?;
+    Duration::try_from_secs_f64((user + system) / TICKS_PER_SECOND).ok()
+}
+
+fn parse_resident_bytes(status: &str) -> Option<u64> {
+    parse_kibibytes(status, "VmRSS:")
+}
+
+fn parse_kibibytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_linux_writes() {
+        let stat = "42 (a) b (c)) S 1 42 42 0 -1 4194560 1 2 3 4 150 25 7 8 20 0 5 0 100 1000 200";
+        assert_eq!(parse_cpu_time(stat), Some(Duration::from_millis(1750)));
+        assert_eq!(parse_cpu_time("42 (a) S 1"), None);
+        assert_eq!(parse_cpu_time(""), None);
+        assert_eq!(parse_resident_bytes("Name:\ta\nVmRSS:\t    5120 kB\nThreads: 1\n"), Some(5 << 20));
+        assert_eq!(parse_resident_bytes("Name:\ta\n"), None);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn reads_this_process() {
+        assert!(cpu_time().is_some());
+        assert!(resident_bytes().is_some_and(|bytes| bytes > 1 << 20));
+    }
+}
