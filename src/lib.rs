@@ -11,5 +11,6 @@
 //! * ground: `otlp` is the wire format (pure); `config` turns files into values with YAML paths; `telemetry`
 //!   is what tracegate says about itself.
 
+pub mod config;
 pub mod otlp;
 pub mod telemetry;
