@@ -12,5 +12,6 @@
 //!   is what tracegate says about itself.
 
 pub mod config;
+pub mod detect;
 pub mod otlp;
 pub mod telemetry;
