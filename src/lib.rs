@@ -14,4 +14,5 @@
 pub mod config;
 pub mod detect;
 pub mod otlp;
+pub mod pipeline;
 pub mod telemetry;

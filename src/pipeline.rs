@@ -1,0 +1,137 @@
+//! The path of one request: received bytes, stages that add to a plan, one rendering, every destination or none.
+
+use crate::{otlp::Signal, telemetry::Items};
+use bytes::Bytes;
+use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+
+pub mod admission;
+pub mod gateway;
+pub mod plan;
+pub mod request;
+
+pub use admission::{Budget, Full, Permit};
+pub use gateway::{Gateway, Pipeline, Stage};
+pub use plan::{Finding, Plan, Verdict};
+pub use request::Request;
+
+/// Where a request came from, as the transport saw it.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The receiver's id, such as `otlp` or `otlp/internal`.
+    pub receiver: Arc<str>,
+    /// How it arrived.
+    pub transport: Transport,
+    /// The peer's address, where the transport has one.
+    pub peer: Option<SocketAddr>,
+}
+
+/// How a request arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// OTLP/gRPC.
+    Grpc,
+    /// OTLP/HTTP with either encoding.
+    Http,
+}
+
+impl Transport {
+    /// Every transport.
+    pub const ALL: [Transport; 2] = [Transport::Grpc, Transport::Http];
+
+    /// The value of the Collector's `transport` metric label: `grpc` or `http`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Transport::Grpc => "grpc",
+            Transport::Http => "http",
+        }
+    }
+}
+
+impl Signal {
+    /// What the signal's items are to the metrics.
+    pub fn items(self) -> Items {
+        match self {
+            Signal::Traces => Items::Spans,
+            Signal::Logs => Items::LogRecords,
+            Signal::Metrics => Items::MetricPoints,
+        }
+    }
+}
+
+/// The answer to a request that was taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Accepted {
+    /// Items refused by decision (blocked); they must not be sent again.
+    pub rejected: u64,
+    /// A sentence for the client; empty when there is nothing to say.
+    pub message: String,
+}
+
+/// Why a whole request was not taken. Messages never carry payload.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Not well-formed OTLP: INVALID_ARGUMENT, 400. Never retried.
+    #[error("{0}")]
+    Malformed(String),
+    /// Beyond a size or count limit: RESOURCE_EXHAUSTED without RetryInfo, 413. Never retried.
+    #[error("{0}")]
+    TooLarge(String),
+    /// No room now: UNAVAILABLE with RetryInfo, 503 with Retry-After.
+    #[error("{message}")]
+    Overloaded {
+        /// What is full, for a person.
+        message: String,
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// No pipeline takes this signal: UNIMPLEMENTED, 404.
+    #[error("no pipeline takes {}", .0.name())]
+    NoPipeline(Signal),
+    /// A defect of ours: INTERNAL, 500.
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// What receivers hand requests to.
+pub trait Ingest: Send + Sync + 'static {
+    /// Whether any pipeline takes this signal; receivers offer no service for others.
+    fn takes(&self, signal: Signal) -> bool;
+
+    /// Takes one export request in protobuf form. Resolves when the answer may be given.
+    fn export(
+        &self,
+        signal: Signal,
+        body: Bytes,
+        origin: Origin,
+    ) -> Pin<Box<dyn Future<Output = Result<Accepted, Refusal>> + Send + '_>>;
+}
+
+/// A masked request, ready to leave.
+#[derive(Clone, Debug)]
+pub struct Payload {
+    /// Its signal.
+    pub signal: Signal,
+    /// A complete export request in protobuf form.
+    pub bytes: Bytes,
+    /// Spans, log records or metric data points in it.
+    pub count: u64,
+}
+
+/// What the pipeline hands payloads to: an exporter with its queue.
+pub trait Destination: Send + Sync + 'static {
+    /// The exporter's id, such as `otlp_grpc/eu`.
+    fn id(&self) -> &str;
+
+    /// The room in its queue. The pipeline reserves at every destination before it enqueues at any.
+    fn budget(&self) -> &Budget;
+
+    /// Hears that a payload found no room, for its metrics.
+    fn refused(&self, _payload: &Payload) {}
+
+    /// Queues a payload; never blocks. The permit is from [`Destination::budget`], and goes when the payload has left.
+    fn enqueue(&self, permit: Permit, payload: Payload);
+
+    /// Stops taking payloads and resolves when what is queued has left or `deadline` has passed; answers how many
+    /// items were given up.
+    fn drain(&self, deadline: std::time::Instant) -> Pin<Box<dyn Future<Output = u64> + Send + '_>>;
+}
