@@ -15,4 +15,5 @@ pub mod config;
 pub mod detect;
 pub mod otlp;
 pub mod pipeline;
+pub mod receiver;
 pub mod telemetry;

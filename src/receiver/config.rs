@@ -1,0 +1,399 @@
+//! The `receivers::otlp` section as it is written: the Collector's keys, checked and turned into [`Settings`].
+//!
+//! Zero means "not set", as in the Collector; where the Collector then has no bound, tracegate has its own default,
+//! because nothing here waits or grows for ever. Keys of the Collector that tracegate does not support yet are errors
+//! that say so; keys that tune Go's machinery are accepted and named by [`Config::notes`].
+
+use super::{
+    http::ContentCoding,
+    settings::{GrpcSettings, HttpSettings, MAX_CONCURRENT_BYTES, MAX_CONNECTIONS, Settings},
+};
+use crate::{
+    config::{
+        ConfigError,
+        types::{ByteSize, Duration, Opaque, present},
+    },
+    otlp::Signal,
+};
+use ::http::{HeaderMap, HeaderName, HeaderValue};
+use serde::{Deserialize, Deserializer, de};
+use std::collections::BTreeMap;
+
+/// The largest message that can be configured, in MiB. A gRPC frame and the index of a request count in 32 bits.
+const MAX_MIB: u64 = 4095;
+
+const MIB: u64 = 1024 * 1024;
+
+/// How often the largest request must fit into the bytes in hand: as it came, decompressed, as JSON's protobuf, and
+/// room for others.
+const REQUESTS_IN_HAND: u64 = 4;
+
+/// The section.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The servers. A key that is present, even with nothing behind it, switches its server on.
+    pub protocols: Protocols,
+    /// Bytes of requests in hand at one time, over both servers; beyond it requests are refused retryably. Default:
+    /// 256 MiB, or four times the largest request if that is more.
+    pub max_concurrent_bytes: Option<ByteSize>,
+    /// Connections per server; further ones are closed at once. Default 1024.
+    pub max_connections: Option<u32>,
+}
+
+/// `protocols`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Protocols {
+    /// The gRPC server.
+    #[serde(deserialize_with = "present")]
+    pub grpc: Option<Grpc>,
+    /// The HTTP server.
+    #[serde(deserialize_with = "present")]
+    pub http: Option<Http>,
+}
+
+/// `protocols::grpc`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Grpc {
+    /// Where to listen. Default `127.0.0.1:4317`.
+    pub endpoint: Option<String>,
+    /// `tcp`.
+    pub transport: Option<String>,
+    /// The largest message after decompression, in MiB. Default 64.
+    pub max_recv_msg_size_mib: i64,
+    /// Concurrent calls per connection. Default 128.
+    pub max_concurrent_streams: u32,
+    /// How long a message may take to arrive; tracegate's own key. Default 30s.
+    pub read_timeout: Duration,
+    /// Keepalive.
+    pub keepalive: Option<Keepalive>,
+    read_buffer_size: Option<ByteSize>,
+    write_buffer_size: Option<ByteSize>,
+    include_metadata: No,
+    tls: Option<Later>,
+    auth: Option<Later>,
+    middlewares: Option<Later>,
+}
+
+/// `protocols::grpc::keepalive`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Keepalive {
+    /// What the server does.
+    pub server_parameters: ServerParameters,
+    enforcement_policy: Option<EnforcementPolicy>,
+}
+
+/// `protocols::grpc::keepalive::server_parameters`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerParameters {
+    /// After how long without calls a connection is ended. Default: never.
+    pub max_connection_idle: Duration,
+    /// After how long a connection is ended. Default: never.
+    pub max_connection_age: Duration,
+    /// How long calls may go on after that. Default 30s.
+    pub max_connection_age_grace: Duration,
+    /// After how much silence a peer is pinged. Default 30s.
+    pub time: Duration,
+    /// How long it may take to answer a ping. Default 20s.
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct EnforcementPolicy {
+    #[serde(rename = "min_time")]
+    _min_time: Duration,
+    #[serde(rename = "permit_without_stream")]
+    _permit_without_stream: bool,
+}
+
+/// `protocols::http`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// Where to listen. Default `127.0.0.1:4318`.
+    pub endpoint: Option<String>,
+    /// Where traces are posted. Default `/v1/traces`.
+    pub traces_url_path: Option<String>,
+    /// Where logs are posted. Default `/v1/logs`.
+    pub logs_url_path: Option<String>,
+    /// Where metrics are posted. Default `/v1/metrics`.
+    pub metrics_url_path: Option<String>,
+    /// The largest body after decompression. Default 64 MiB.
+    pub max_request_body_size: ByteSize,
+    /// Accepted compressions. Default: all that tracegate knows.
+    pub compression_algorithms: Option<Vec<String>>,
+    /// Headers on every answer.
+    pub response_headers: BTreeMap<String, Opaque>,
+    /// How long a body may take to arrive. Default 30s.
+    pub read_timeout: Duration,
+    /// How long a head may take to arrive. Default 10s.
+    pub read_header_timeout: Duration,
+    /// How long a write may wait for a client that does not read. Default 30s.
+    pub write_timeout: Duration,
+    /// How long a connection may be without a request. Default 5m.
+    pub idle_timeout: Duration,
+    /// Whether connections are kept for further requests. Default true.
+    pub keep_alives_enabled: Option<bool>,
+    transport: Option<String>,
+    include_metadata: No,
+    tls: Option<Later>,
+    auth: Option<Later>,
+    cors: Option<Later>,
+    middlewares: Option<Later>,
+}
+
+/// A key of the Collector that tracegate does not support yet: any value is an error, null is absence.
+#[derive(Clone, Debug)]
+struct Later;
+
+impl<'de> Deserialize<'de> for Later {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Err(de::Error::custom("this key of the Collector is not supported by this version of tracegate; remove it"))
+    }
+}
+
+/// A switch of the Collector that tracegate cannot switch on yet.
+#[derive(Clone, Debug, Default)]
+struct No;
+
+impl<'de> Deserialize<'de> for No {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if bool::deserialize(deserializer)? {
+            return Err(de::Error::custom("only false is supported by this version of tracegate"));
+        }
+        Ok(No)
+    }
+}
+
+impl Config {
+    /// Both servers with their defaults, as `protocols: {grpc: {}, http: {}}` says it.
+    pub fn with_defaults() -> Self {
+        let protocols = Protocols { grpc: Some(Grpc::default()), http: Some(Http::default()) };
+        Config { protocols, ..Config::default() }
+    }
+
+    /// Checks the section and fills in defaults.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with a path relative to the receiver's section.
+    pub fn settings(&self) -> Result<Settings, ConfigError> {
+        let Protocols { grpc, http } = &self.protocols;
+        if grpc.is_none() && http.is_none() {
+            let hint = "write protocols: {grpc: {}, http: {}}";
+            return Err(
+                ConfigError::new("", "must specify at least one protocol when using the OTLP receiver").with_hint(hint)
+            );
+        }
+        let under = |key: &'static str| move |error: ConfigError| error.under(&["protocols", key]);
+        let grpc = grpc.as_ref().map(|grpc| grpc.settings().map_err(under("grpc"))).transpose()?;
+        let http = http.as_ref().map(|http| http.settings().map_err(under("http"))).transpose()?;
+        let largest = [grpc.as_ref().map(|grpc| grpc.max_message_bytes), http.as_ref().map(|http| http.max_body_bytes)];
+        let least = REQUESTS_IN_HAND * largest.into_iter().flatten().max().unwrap_or_default() as u64;
+        let max_concurrent_bytes = match self.max_concurrent_bytes {
+            None | Some(ByteSize(0)) => MAX_CONCURRENT_BYTES.max(least),
+            Some(ByteSize(bytes)) if bytes < least => {
+                let text = format!("must be at least {REQUESTS_IN_HAND} times the largest request, {least} bytes");
+                let hint = "a request is held as it came, decompressed and converted; lower max_recv_msg_size_mib and \
+                            max_request_body_size to go below";
+                return Err(ConfigError::new("max_concurrent_bytes", text).with_hint(hint));
+            }
+            Some(ByteSize(bytes)) => bytes,
+        };
+        let max_connections = match self.max_connections {
+            None | Some(0) => MAX_CONNECTIONS,
+            Some(n) => n as usize,
+        };
+        Ok(Settings { grpc, http, max_concurrent_bytes, max_connections })
+    }
+
+    /// Sentences about keys that are set and have no effect, for the log.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        let mut note = |set: bool, key: &str| {
+            if set {
+                notes.push(format!("protocols::grpc::{key} has no effect in tracegate"));
+            }
+        };
+        if let Some(grpc) = &self.protocols.grpc {
+            note(grpc.read_buffer_size.is_some(), "read_buffer_size");
+            note(grpc.write_buffer_size.is_some(), "write_buffer_size");
+            let enforced = grpc.keepalive.as_ref().is_some_and(|keepalive| keepalive.enforcement_policy.is_some());
+            note(enforced, "keepalive::enforcement_policy");
+        }
+        notes
+    }
+}
+
+impl Grpc {
+    fn settings(&self) -> Result<GrpcSettings, ConfigError> {
+        let defaults = GrpcSettings::default();
+        tcp_only(self.transport.as_deref())?;
+        let max_message_bytes = match u64::try_from(self.max_recv_msg_size_mib) {
+            Ok(0) => defaults.max_message_bytes,
+            Ok(mib @ 1..=MAX_MIB) => usize::try_from(mib * MIB).unwrap_or(usize::MAX),
+            _ => {
+                let text = format!(
+                    "invalid max_recv_msg_size_mib value, must be between 1 and {MAX_MIB}: {}",
+                    self.max_recv_msg_size_mib
+                );
+                return Err(ConfigError::new("max_recv_msg_size_mib", text));
+            }
+        };
+        let keepalive = self.keepalive.clone().unwrap_or_default().server_parameters;
+        Ok(GrpcSettings {
+            endpoint: endpoint(self.endpoint.as_deref(), defaults.endpoint)?,
+            max_message_bytes,
+            max_concurrent_streams: match self.max_concurrent_streams {
+                0 => defaults.max_concurrent_streams,
+                n => n,
+            },
+            read_timeout: or(self.read_timeout, defaults.read_timeout),
+            header_timeout: defaults.header_timeout,
+            max_connection_idle: limit(keepalive.max_connection_idle),
+            max_connection_age: limit(keepalive.max_connection_age),
+            max_connection_age_grace: or(keepalive.max_connection_age_grace, defaults.max_connection_age_grace),
+            ping_interval: or(keepalive.time, defaults.ping_interval),
+            ping_timeout: or(keepalive.timeout, defaults.ping_timeout),
+        })
+    }
+}
+
+impl Http {
+    fn settings(&self) -> Result<HttpSettings, ConfigError> {
+        let defaults = HttpSettings::default();
+        tcp_only(self.transport.as_deref())?;
+        let max_body_bytes = match self.max_request_body_size.0 {
+            0 => defaults.max_body_bytes,
+            bytes if bytes <= MAX_MIB * MIB => usize::try_from(bytes).unwrap_or(usize::MAX),
+            _ => {
+                let text = format!("must not be more than {} bytes", MAX_MIB * MIB);
+                return Err(ConfigError::new("max_request_body_size", text));
+            }
+        };
+        Ok(HttpSettings {
+            endpoint: endpoint(self.endpoint.as_deref(), defaults.endpoint)?,
+            paths: self.paths()?,
+            max_body_bytes,
+            codings: self.codings()?,
+            keep_alive: self.keep_alives_enabled.unwrap_or(defaults.keep_alive),
+            read_timeout: or(self.read_timeout, defaults.read_timeout),
+            header_timeout: or(self.read_header_timeout, defaults.header_timeout),
+            write_timeout: or(self.write_timeout, defaults.write_timeout),
+            idle_timeout: or(self.idle_timeout, defaults.idle_timeout),
+            response_headers: self.response_headers()?,
+        })
+    }
+
+    fn paths(&self) -> Result<Vec<(String, Signal)>, ConfigError> {
+        let mut paths: Vec<(String, Signal)> = Vec::new();
+        for signal in Signal::ALL {
+            let (key, path) = match signal {
+                Signal::Traces => ("traces_url_path", &self.traces_url_path),
+                Signal::Logs => ("logs_url_path", &self.logs_url_path),
+                Signal::Metrics => ("metrics_url_path", &self.metrics_url_path),
+            };
+            let path = match path {
+                None => signal.http_path().to_owned(),
+                Some(path) => url_path(path).map_err(|why| {
+                    ConfigError::new(key, format!("invalid HTTP URL path set for signal: {why}"))
+                        .with_hint("write a path such as /v1/traces")
+                })?,
+            };
+            if let Some((_, other)) = paths.iter().find(|(taken, _)| *taken == path) {
+                let text = format!("the same path is set for {} and {}", other.name(), signal.name());
+                return Err(ConfigError::new(key, text));
+            }
+            paths.push((path, signal));
+        }
+        Ok(paths)
+    }
+
+    fn codings(&self) -> Result<Vec<ContentCoding>, ConfigError> {
+        let Some(names) = &self.compression_algorithms else { return Ok(ContentCoding::ALL.to_vec()) };
+        let error = |text: &str| {
+            ConfigError::new("compression_algorithms", text).with_hint("supported: gzip, zstd, zlib, deflate")
+        };
+        let mut codings = Vec::new();
+        for name in names {
+            match ContentCoding::ALL.into_iter().find(|coding| coding.name() == name) {
+                Some(coding) => codings.push(coding),
+                // No compression at all, which cannot be switched off.
+                None if name.is_empty() => {}
+                None if ["snappy", "lz4", "x-snappy-framed"].contains(&name.as_str()) => {
+                    return Err(error(&format!("{name} is not supported by this version of tracegate")));
+                }
+                None => return Err(error("unsupported compression algorithm")),
+            }
+        }
+        Ok(codings)
+    }
+
+    fn response_headers(&self) -> Result<HeaderMap, ConfigError> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &self.response_headers {
+            let error = |text| ConfigError::at(&["response_headers", name], text);
+            let name = HeaderName::try_from(name).map_err(|_| error("not a header name"))?;
+            let mut value = HeaderValue::try_from(value.expose()).map_err(|_| error("not a header value"))?;
+            // Configured as opaque; this keeps it out of Debug output.
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+        Ok(headers)
+    }
+}
+
+fn or(configured: Duration, default: std::time::Duration) -> std::time::Duration {
+    limit(configured).unwrap_or(default)
+}
+
+fn limit(configured: Duration) -> Option<std::time::Duration> {
+    (!configured.is_zero()).then_some(configured.get())
+}
+
+fn tcp_only(transport: Option<&str>) -> Result<(), ConfigError> {
+    match transport {
+        None | Some("" | "tcp" | "tcp4" | "tcp6") => Ok(()),
+        Some("unix" | "unixgram" | "unixpacket") => {
+            let text = "unix sockets are not supported by this version of tracegate";
+            Err(ConfigError::new("transport", text).with_hint("remove the key, or write tcp"))
+        }
+        Some(_) => Err(ConfigError::new("transport", "invalid transport type").with_hint("write tcp")),
+    }
+}
+
+/// `host:port`, `[v6]:port` or `:port`; whether the host exists is seen when it is bound.
+fn endpoint(configured: Option<&str>, default: String) -> Result<String, ConfigError> {
+    let Some(endpoint) = configured.filter(|endpoint| !endpoint.is_empty()) else { return Ok(default) };
+    let error = |text: &str| ConfigError::new("endpoint", text).with_hint("write host:port, such as 127.0.0.1:4317");
+    let (host, port) = endpoint.rsplit_once(':').ok_or_else(|| error("missing port in address"))?;
+    if port.is_empty() || port.ends_with(']') {
+        return Err(error("missing port in address"));
+    }
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).is_none();
+    if bare && host.contains(':') {
+        return Err(error("too many colons in address; write an IPv6 address in brackets"));
+    }
+    port.parse::<u16>().map_err(|_| error("invalid port"))?;
+    Ok(endpoint.to_owned())
+}
+
+/// A path with its leading slash, as the Collector makes it.
+fn url_path(path: &str) -> Result<String, &'static str> {
+    let first = path.split('/').next().unwrap_or_default();
+    if first.contains(':') {
+        return Err("missing protocol scheme");
+    }
+    if !path.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'?' | b'#')) {
+        return Err("a path has no spaces, control characters, query or fragment");
+    }
+    Ok(if path.starts_with('/') { path.to_owned() } else { format!("/{path}") })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

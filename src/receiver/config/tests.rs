@@ -1,0 +1,211 @@
+//! The section as people write it, and the exact texts for what they get wrong.
+
+use super::*;
+use crate::config::{Source, load};
+use std::time::Duration;
+
+fn read(yaml: &str) -> Result<(Config, Settings), String> {
+    let source = Source::Yaml(format!("receivers: {{otlp: {yaml}}}"));
+    let path = ["receivers", "otlp"];
+    let document = load(&[source], &[]).unwrap().document;
+    let config: Config = document.section(&path).map_err(|error| error.to_string())?;
+    let settings = config.settings().map_err(|error| error.under(&path).to_string())?;
+    Ok((config, settings))
+}
+
+fn settings(yaml: &str) -> Settings {
+    read(yaml).unwrap().1
+}
+
+fn grpc(yaml: &str) -> Result<GrpcSettings, String> {
+    read(&format!("{{protocols: {{grpc: {yaml}}}}}")).map(|(_, settings)| settings.grpc.unwrap())
+}
+
+fn http(yaml: &str) -> Result<HttpSettings, String> {
+    read(&format!("{{protocols: {{http: {yaml}}}}}")).map(|(_, settings)| settings.http.unwrap())
+}
+
+#[test]
+fn a_protocol_is_on_when_its_key_is_there() {
+    let both = settings("{protocols: {grpc: , http: }}");
+    assert!(both.grpc.is_some() && both.http.is_some());
+    let one = settings("{protocols: {http: {}}}");
+    assert!(one.grpc.is_none() && one.http.is_some());
+    for none in ["", "{protocols: }", "{protocols: {}}", "{}"] {
+        assert_eq!(
+            read(none).unwrap_err(),
+            "receivers::otlp: must specify at least one protocol when using the OTLP receiver (write protocols: \
+             {grpc: {}, http: {}})"
+        );
+    }
+}
+
+#[test]
+fn defaults_are_loopback_and_64_mebibytes() {
+    let Settings { grpc, http, max_concurrent_bytes, max_connections } = settings("{protocols: {grpc: , http: }}");
+    let (grpc, http) = (grpc.unwrap(), http.unwrap());
+    assert_eq!((grpc.endpoint.as_str(), http.endpoint.as_str()), ("127.0.0.1:4317", "127.0.0.1:4318"));
+    assert_eq!((grpc.max_message_bytes, http.max_body_bytes), (64 << 20, 64 << 20));
+    assert_eq!((max_concurrent_bytes, max_connections), (256 << 20, 1024));
+    assert_eq!(http.paths[1], ("/v1/logs".to_owned(), Signal::Logs));
+    let written = Config::with_defaults().settings().unwrap();
+    assert_eq!(format!("{written:?}"), format!("{:?}", Settings::default()), "one set of defaults");
+}
+
+#[test]
+fn zero_is_the_default_and_never_unbounded() {
+    let zero =
+        http("{read_timeout: 0, read_header_timeout: 0s, write_timeout: 0, idle_timeout: 0, max_request_body_size: 0}");
+    assert_eq!(format!("{:?}", zero.unwrap()), format!("{:?}", HttpSettings::default()));
+    let zero = grpc("{max_recv_msg_size_mib: 0, max_concurrent_streams: 0, keepalive: {server_parameters: {time: 0}}}");
+    assert_eq!(format!("{:?}", zero.unwrap()), format!("{:?}", GrpcSettings::default()));
+}
+
+#[test]
+fn every_key_arrives() {
+    let grpc = grpc(
+        "{endpoint: '0.0.0.0:1', transport: tcp, max_recv_msg_size_mib: 16, max_concurrent_streams: 7, read_timeout: 3s, \
+         include_metadata: false, keepalive: {server_parameters: {max_connection_idle: 1m, max_connection_age: 2m, \
+         max_connection_age_grace: 3m, time: 4m, timeout: 5m}}, tls: , auth: null}",
+    )
+    .unwrap();
+    let minutes = |n: u64| Duration::from_secs(60 * n);
+    assert_eq!(
+        (grpc.endpoint.as_str(), grpc.max_message_bytes, grpc.max_concurrent_streams),
+        ("0.0.0.0:1", 16 << 20, 7)
+    );
+    assert_eq!((grpc.max_connection_idle, grpc.max_connection_age), (Some(minutes(1)), Some(minutes(2))));
+    assert_eq!(
+        (grpc.max_connection_age_grace, grpc.ping_interval, grpc.ping_timeout),
+        (minutes(3), minutes(4), minutes(5))
+    );
+    assert_eq!(grpc.read_timeout, Duration::from_secs(3));
+    let http = http(
+        "{endpoint: 'localhost:2', traces_url_path: t, logs_url_path: /l, metrics_url_path: /m/, max_request_body_size: \
+         1MiB, compression_algorithms: ['', gzip], response_headers: {X-A: b}, read_timeout: 1s, read_header_timeout: \
+         2s, write_timeout: 3s, idle_timeout: 4s, keep_alives_enabled: false}",
+    )
+    .unwrap();
+    let paths: Vec<&str> = http.paths.iter().map(|(path, _)| path.as_str()).collect();
+    assert_eq!((http.endpoint.as_str(), paths), ("localhost:2", vec!["/t", "/l", "/m/"]));
+    assert_eq!((http.max_body_bytes, &http.codings[..], http.keep_alive), (1 << 20, &[ContentCoding::Gzip][..], false));
+    let times = [http.read_timeout, http.header_timeout, http.write_timeout, http.idle_timeout];
+    assert_eq!(times.map(|time| time.as_secs()), [1, 2, 3, 4]);
+    assert_eq!(http.response_headers["x-a"], "b");
+    assert!(!format!("{http:?}").contains("\"b\""), "configured as opaque");
+    let ours =
+        settings("{protocols: {http: {max_request_body_size: 1MiB}}, max_concurrent_bytes: 8MiB, max_connections: 5}");
+    assert_eq!((ours.max_concurrent_bytes, ours.max_connections), (8 << 20, 5));
+    assert_eq!(http_codings("[]"), []);
+}
+
+fn http_codings(list: &str) -> Vec<ContentCoding> {
+    http(&format!("{{compression_algorithms: {list}}}")).unwrap().codings
+}
+
+#[test]
+fn room_grows_with_the_largest_request() {
+    let large = settings("{protocols: {grpc: {max_recv_msg_size_mib: 100}}}");
+    assert_eq!(large.max_concurrent_bytes, 400 << 20);
+    let error = read("{protocols: {grpc: {}}, max_concurrent_bytes: 100MiB}").unwrap_err();
+    assert!(
+        error.starts_with(
+            "receivers::otlp::max_concurrent_bytes: must be at least 4 times the largest request, 268435456 bytes ("
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_comes_later_says_so_by_name() {
+    for (protocol, key, value) in [
+        ("grpc", "tls", "{cert_file: a}"),
+        ("grpc", "auth", "{authenticator: x}"),
+        ("grpc", "middlewares", "[{id: x}]"),
+        ("http", "tls", "{}"),
+        ("http", "auth", "{}"),
+        ("http", "cors", "{allowed_origins: ['*']}"),
+        ("http", "middlewares", "[]"),
+    ] {
+        assert_eq!(
+            read(&format!("{{protocols: {{{protocol}: {{{key}: {value}}}}}}}")).unwrap_err(),
+            format!(
+                "receivers::otlp::protocols::{protocol}::{key}: this key of the Collector is not supported by this version \
+                 of tracegate; remove it"
+            )
+        );
+    }
+    let error = grpc("{include_metadata: true}").unwrap_err();
+    assert!(
+        error.starts_with("receivers::otlp::protocols::grpc::include_metadata: only false is supported"),
+        "{error}"
+    );
+    let error = http("{transport: unix}").unwrap_err();
+    assert!(
+        error.starts_with("receivers::otlp::protocols::http::transport: unix sockets are not supported"),
+        "{error}"
+    );
+    let error = http("{compression_algorithms: [gzip, snappy]}").unwrap_err();
+    assert!(error.contains("http::compression_algorithms: snappy is not supported"), "{error}");
+}
+
+#[test]
+fn what_is_wrong_says_where() {
+    let paths = "receivers::otlp::protocols";
+    for (yaml, text) in [
+        (
+            "grpc: {max_recv_msg_size_mib: -1}",
+            "grpc::max_recv_msg_size_mib: invalid max_recv_msg_size_mib value, must be between 1 and 4095: -1",
+        ),
+        (
+            "grpc: {max_recv_msg_size_mib: 4096}",
+            "grpc::max_recv_msg_size_mib: invalid max_recv_msg_size_mib value, must be between 1 and 4095: 4096",
+        ),
+        ("grpc: {endpoint: localhost}", "grpc::endpoint: missing port in address"),
+        ("grpc: {endpoint: '[::1]'}", "grpc::endpoint: missing port in address"),
+        ("grpc: {endpoint: '::1:4317'}", "grpc::endpoint: too many colons in address"),
+        ("grpc: {endpoint: 'a:b'}", "grpc::endpoint: invalid port"),
+        ("grpc: {endpoint: 'a:65536'}", "grpc::endpoint: invalid port"),
+        ("grpc: {transport: pigeon}", "grpc::transport: invalid transport type"),
+        ("grpc: {endpont: a}", "grpc: 'grpc' has invalid keys: endpont (did you mean \"endpoint\"?"),
+        ("thrift: ", ": 'protocols' has invalid keys: thrift"),
+        (
+            "http: {traces_url_path: ':invalid'}",
+            "http::traces_url_path: invalid HTTP URL path set for signal: missing protocol scheme",
+        ),
+        (
+            "http: {logs_url_path: '/a b'}",
+            "http::logs_url_path: invalid HTTP URL path set for signal: a path has no spaces",
+        ),
+        ("http: {logs_url_path: '/a?b'}", "http::logs_url_path: invalid HTTP URL path set for signal: a path has no"),
+        ("http: {metrics_url_path: v1/traces}", "http::metrics_url_path: the same path is set for traces and metrics"),
+        ("http: {max_request_body_size: 5GiB}", "http::max_request_body_size: must not be more than 4293918720 bytes"),
+        ("http: {max_request_body_size: -1}", "http::max_request_body_size: a size must not be negative"),
+        ("http: {compression_algorithms: [rot13]}", "http::compression_algorithms: unsupported compression algorithm"),
+        ("http: {response_headers: {'a b': c}}", "http::response_headers::a b: not a header name"),
+        ("http: {response_headers: {a: \"c\\n\"}}", "http::response_headers::a: not a header value"),
+        ("http: {read_timeout: soon}", "http::read_timeout: invalid duration"),
+    ] {
+        let error = read(&format!("{{protocols: {{{yaml}}}}}")).unwrap_err();
+        let rest = error.strip_prefix(paths).unwrap_or_else(|| panic!("{error}"));
+        let rest = rest.strip_prefix("::").unwrap_or(rest);
+        assert!(rest.starts_with(text), "{error}\nwanted {text}");
+    }
+}
+
+#[test]
+fn keys_without_effect_are_named() {
+    let (config, _) = read(
+        "{protocols: {grpc: {read_buffer_size: 524288, keepalive: {enforcement_policy: {min_time: 1m, \
+         permit_without_stream: true}}}}}",
+    )
+    .unwrap();
+    assert_eq!(
+        config.notes(),
+        [
+            "protocols::grpc::read_buffer_size has no effect in tracegate",
+            "protocols::grpc::keepalive::enforcement_policy has no effect in tracegate"
+        ]
+    );
+    assert!(read("{protocols: {grpc: , http: }}").unwrap().0.notes().is_empty());
+}

@@ -1,0 +1,99 @@
+//! What both servers share: room for requests, turns for heavy work, and the way into the pipeline.
+
+use super::{
+    Observer,
+    body::charge,
+    fault::{Fault, no_pipeline},
+    inflate::{self, Coding, INLINE_BYTES},
+};
+use crate::{
+    otlp::{Bounds, Signal, json},
+    pipeline::{Accepted, Budget, Ingest, Origin, Permit, Refusal, Transport},
+};
+use bytes::Bytes;
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+use tokio::sync::{Semaphore, mpsc};
+
+/// Requests in hand at one time, over both servers, whatever their size.
+pub(super) const MAX_REQUESTS: u64 = 16 * 1024;
+
+/// The receiver's side of the pipeline.
+pub(super) struct Intake {
+    /// The receiver's id.
+    pub(super) receiver: Arc<str>,
+    /// Where requests go.
+    pub(super) ingest: Arc<dyn Ingest>,
+    /// Bytes of requests in hand.
+    pub(super) budget: Budget,
+    /// Turns for decompression and conversion.
+    pub(super) workers: Arc<Semaphore>,
+    /// Told of requests that never reach the pipeline.
+    pub(super) observer: Observer,
+    /// Cloned by whoever still has work to do; the receiver waits until every clone is gone.
+    pub(super) alive: mpsc::WeakSender<Infallible>,
+}
+
+impl Intake {
+    /// A place for one request. It grows with the request and is held until the answer.
+    pub(super) fn admit(&self) -> Result<Permit, Fault> {
+        self.budget.try_reserve(0).map_err(Fault::full)
+    }
+
+    /// Decompresses to at most `limit` bytes.
+    pub(super) async fn inflate(
+        &self,
+        coding: Coding,
+        packed: Bytes,
+        permit: Permit,
+        limit: usize,
+    ) -> Result<(Bytes, Permit), Fault> {
+        inflate::inflate(&self.workers, coding, packed, permit, limit).await
+    }
+
+    /// Turns an OTLP/JSON request into protobuf.
+    pub(super) async fn convert(
+        &self,
+        signal: Signal,
+        text: Bytes,
+        mut permit: Permit,
+    ) -> Result<(Bytes, Permit), Fault> {
+        // Protobuf is the shorter form of what it can express, so the text's length bounds the result.
+        charge(&mut permit, text.len() as u64)?;
+        let large = text.len() > INLINE_BYTES;
+        let work = move || match json::to_protobuf(signal, &text, &Bounds::default()) {
+            Ok(bytes) => Ok((Bytes::from(bytes), permit)),
+            Err(error) if error.over_bounds => Err(Fault::Refused(Refusal::TooLarge(error.to_string()))),
+            Err(error) => Err(Fault::Refused(Refusal::Malformed(format!("not an OTLP/JSON export request: {error}")))),
+        };
+        if large { inflate::blocking(inflate::turn(&self.workers).await?, work).await } else { work() }
+    }
+
+    /// Hands a protobuf request to the pipeline and waits for its answer. The work goes on to its end even if the
+    /// client breaks off meanwhile; the permit is held that long.
+    pub(super) async fn export(
+        &self,
+        signal: Signal,
+        body: Bytes,
+        permit: Permit,
+        transport: Transport,
+        peer: SocketAddr,
+    ) -> Result<Accepted, Fault> {
+        if !self.ingest.takes(signal) {
+            return Err(no_pipeline(signal));
+        }
+        if body.is_empty() {
+            // A request without telemetry succeeds and is nobody's business (OTLP specification, "OTLP/gRPC").
+            return Ok(Accepted::default());
+        }
+        let origin = Origin { receiver: self.receiver.clone(), transport, peer: Some(peer) };
+        let (ingest, alive) = (self.ingest.clone(), self.alive.upgrade());
+        let work = tokio::spawn(async move {
+            let _held = (permit, alive);
+            ingest.export(signal, body, origin).await
+        });
+        match work.await {
+            Ok(answer) => answer.map_err(Fault::Refused),
+            Err(_) => Err(Fault::Refused(Refusal::Internal("the request could not be processed".to_owned()))),
+        }
+    }
+}

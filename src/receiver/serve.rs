@@ -1,0 +1,338 @@
+//! One accept loop for both protocols, and the watch over each connection: how many there are, how long they may take,
+//! when they end.
+
+use super::{grpc::Grpc, http::Http, reply::Reply};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulConnection},
+};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, mpsc, watch},
+    time::Instant,
+};
+
+mod io;
+
+use io::Watched;
+
+/// How long to wait when the system has no file descriptor for one more connection.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// The least time between two looks at a connection's allowances.
+const LEAST_STEP: Duration = Duration::from_millis(10);
+
+/// The least time between two log lines about connections that were not taken.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The largest head of an HTTP/1 request. HTTP/2 has hyper's bound of 16 KiB.
+const MAX_HEAD_BYTES: usize = 128 * 1024;
+
+/// What a connection may do.
+#[derive(Clone, Debug)]
+pub(super) struct Rules {
+    /// Connections at one time; further ones are closed at once.
+    pub(super) max_connections: usize,
+    /// How long the first bytes of HTTP/2, or the head of an HTTP/1 request, may take.
+    pub(super) header_timeout: Duration,
+    /// How long a write may wait for a client that does not read.
+    pub(super) write_timeout: Duration,
+    /// How long a connection may be without a request.
+    pub(super) idle: Option<Duration>,
+    /// How old a connection may become.
+    pub(super) age: Option<Duration>,
+    /// How long requests may go on after a connection was told to end.
+    pub(super) grace: Duration,
+    /// Whether HTTP/1 connections are kept for further requests.
+    pub(super) keep_alive: bool,
+    /// Concurrent requests of an HTTP/2 connection.
+    pub(super) max_concurrent_streams: u32,
+    /// After how much silence an HTTP/2 peer is pinged.
+    pub(super) ping_interval: Duration,
+    /// How long it may take to answer.
+    pub(super) ping_timeout: Duration,
+}
+
+/// What a port serves.
+#[derive(Clone)]
+pub(super) enum Service {
+    Grpc(Arc<Grpc>),
+    Http(Arc<Http>),
+}
+
+impl Service {
+    async fn answer(self, request: Request<Incoming>, peer: SocketAddr, busy: InFlight) -> Response<Reply> {
+        match self {
+            Service::Grpc(grpc) => grpc.serve(request, peer, busy).await,
+            Service::Http(http) => http.serve(request, peer, busy).await,
+        }
+    }
+}
+
+/// Where the receiver is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Accepting and answering.
+    Running,
+    /// Answering what is in hand, accepting nothing.
+    Draining,
+    /// Everything still open is cut.
+    Cut,
+}
+
+/// Accepts connections until the phase is no longer [`Phase::Running`].
+pub(super) async fn accept(
+    listener: TcpListener,
+    service: Service,
+    rules: Rules,
+    mut phase: watch::Receiver<Phase>,
+    alive: mpsc::Sender<Infallible>,
+) {
+    let seats = Arc::new(Semaphore::new(rules.max_connections));
+    let mut log = Seldom::default();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = phase.wait_for(|phase| *phase != Phase::Running) => return,
+        };
+        let (stream, peer) = match accepted {
+            Ok(connection) => connection,
+            Err(error) if of_one_connection(&error) => continue,
+            Err(error) => {
+                if log.due(Instant::now()) {
+                    tracing::warn!(%error, "cannot accept connections; trying again");
+                }
+                tokio::time::sleep(ACCEPT_BACKOFF).await;
+                continue;
+            }
+        };
+        let Ok(seat) = seats.clone().try_acquire_owned() else {
+            if log.due(Instant::now()) {
+                tracing::warn!(max_connections = rules.max_connections, "too many connections; closing new ones");
+            }
+            continue;
+        };
+        let (service, rules, phase, alive) = (service.clone(), rules.clone(), phase.clone(), alive.clone());
+        tokio::spawn(async move {
+            let _held = (seat, alive);
+            connection(stream, peer, service, rules, phase).await;
+        });
+    }
+}
+
+/// Keeps a flood of connections from becoming a flood of log lines.
+#[derive(Default)]
+struct Seldom(Option<Instant>);
+
+impl Seldom {
+    fn due(&mut self, now: Instant) -> bool {
+        let due = self.0.is_none_or(|last| now - last >= LOG_INTERVAL);
+        if due {
+            self.0 = Some(now);
+        }
+        due
+    }
+}
+
+/// Whether accepting failed for one connection only, not for the listener.
+fn of_one_connection(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    service: Service,
+    rules: Rules,
+    phase: watch::Receiver<Phase>,
+) {
+    // Answers are small and awaited; a socket that refuses the option still works.
+    let _ = stream.set_nodelay(true);
+    let activity = Arc::new(Activity::new());
+    let io = TokioIo::new(Watched::new(stream, activity.clone(), rules.write_timeout));
+    let busy = activity.clone();
+    let service = hyper::service::service_fn(move |request| {
+        let answer = service.clone().answer(request, peer, InFlight::new(busy.clone()));
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    // Both ports read both versions of HTTP, so that a client on the wrong port is told so in words it understands.
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        // hyper's own header timeout also ends idle connections; ours tells the two apart.
+        .header_read_timeout(None)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .keep_alive(rules.keep_alive);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(rules.max_concurrent_streams)
+        .keep_alive_interval(rules.ping_interval)
+        .keep_alive_timeout(rules.ping_timeout);
+    watch_over(builder.serve_connection(io, service), &activity, &rules, phase).await;
+}
+
+/// Drives a connection to its end, and ends it when its time has come.
+async fn watch_over<C: GracefulConnection>(
+    connection: C,
+    activity: &Activity,
+    rules: &Rules,
+    mut phase: watch::Receiver<Phase>,
+) {
+    let mut connection = pin!(connection);
+    tokio::select! {
+        // How a connection ends is the client's affair; what matters was answered or counted before.
+        _ = connection.as_mut() => return,
+        _ = phase.wait_for(|phase| *phase != Phase::Running) => {}
+        end = activity.over(rules) => if end == End::Now { return },
+    }
+    connection.as_mut().graceful_shutdown();
+    let draining = *phase.borrow() != Phase::Running;
+    let grace = tokio::time::sleep(rules.grace);
+    tokio::select! {
+        _ = connection.as_mut() => {}
+        _ = phase.wait_for(|phase| *phase == Phase::Cut) => {}
+        () = grace, if !draining => {}
+    }
+}
+
+/// What a connection has done, as far as its limits depend on it.
+#[derive(Debug)]
+struct Activity {
+    begin: Instant,
+    http2: AtomicBool,
+    in_flight: AtomicUsize,
+    /// Milliseconds after `begin` at which the last request ended.
+    idle_since: AtomicU64,
+    /// Whether the client owes us something: the start of HTTP/2, or the rest of an HTTP/1 head.
+    owing: AtomicBool,
+    /// Milliseconds after `begin` since when it owes.
+    owing_since: AtomicU64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Without ceremony: there is no request to finish.
+    Now,
+    /// After the requests in hand.
+    Gracefully,
+}
+
+impl Activity {
+    fn new() -> Self {
+        Activity {
+            begin: Instant::now(),
+            http2: AtomicBool::new(false),
+            in_flight: AtomicUsize::new(0),
+            idle_since: AtomicU64::new(0),
+            owing: AtomicBool::new(true),
+            owing_since: AtomicU64::new(0),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn age_of(&self, moment: &AtomicU64) -> Duration {
+        Duration::from_millis(self.now().saturating_sub(moment.load(Ordering::Relaxed)))
+    }
+
+    /// The client has said that it speaks HTTP/2. From here on pings find out whether it is there.
+    fn speaks_http2(&self) {
+        self.http2.store(true, Ordering::Relaxed);
+        self.owing.store(false, Ordering::Relaxed);
+    }
+
+    /// Something was read: between HTTP/1 requests that is the start of a head.
+    fn read(&self) {
+        let between = !self.http2.load(Ordering::Relaxed) && self.in_flight.load(Ordering::Relaxed) == 0;
+        if between && !self.owing.swap(true, Ordering::Relaxed) {
+            self.owing_since.store(self.now(), Ordering::Relaxed);
+        }
+    }
+
+    /// Resolves when the connection has run out of one of its allowances: at the earliest when it has, at the latest
+    /// one shortest allowance later.
+    async fn over(&self, rules: &Rules) -> End {
+        let allowances = [Some(rules.header_timeout), rules.idle, rules.age];
+        let step = allowances.into_iter().flatten().min().unwrap_or(rules.header_timeout).max(LEAST_STEP);
+        loop {
+            tokio::time::sleep(step).await;
+            if self.owing.load(Ordering::Relaxed) && self.age_of(&self.owing_since) >= rules.header_timeout {
+                return End::Now;
+            }
+            let idle = self.in_flight.load(Ordering::Relaxed) == 0;
+            if idle && rules.idle.is_some_and(|limit| self.age_of(&self.idle_since) >= limit) {
+                return End::Gracefully;
+            }
+            if rules.age.is_some_and(|limit| self.begin.elapsed() >= limit) {
+                return End::Gracefully;
+            }
+        }
+    }
+}
+
+/// Marks its connection as busy while it lives.
+#[derive(Debug)]
+pub(super) struct InFlight(Arc<Activity>);
+
+impl InFlight {
+    fn new(activity: Arc<Activity>) -> Self {
+        activity.in_flight.fetch_add(1, Ordering::Relaxed);
+        activity.owing.store(false, Ordering::Relaxed);
+        InFlight(activity)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.idle_since.store(self.0.now(), Ordering::Relaxed);
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_logged_once_per_interval() {
+        let (mut log, start) = (Seldom::default(), Instant::now());
+        let at = |share: u32| start + LOG_INTERVAL * share / 10;
+        let logged: Vec<u32> = (0..=25).filter(|&share| log.due(at(share))).collect();
+        assert_eq!(logged, [0, 10, 20]);
+    }
+
+    #[tokio::test]
+    async fn http1_owes_a_head_between_requests_and_http2_only_its_preface() {
+        let activity = Arc::new(Activity::new());
+        let owing = || activity.owing.load(Ordering::Relaxed);
+        assert!(owing(), "a new connection owes its first bytes");
+        let busy = InFlight::new(activity.clone());
+        assert!(!owing());
+        activity.read();
+        assert!(!owing(), "while a request is in hand, what is read is its body");
+        drop(busy);
+        assert!(!owing(), "an idle connection owes nothing");
+        activity.read();
+        assert!(owing(), "half a head");
+        activity.speaks_http2();
+        activity.read();
+        assert!(!owing(), "pings and settings come at any time");
+    }
+}

@@ -1,0 +1,149 @@
+//! OTLP/JSON over HTTP by the checklist.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+#[path = "receiver/support.rs"]
+mod support;
+
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use prost::Message;
+use support::*;
+use tracegate::{
+    otlp::Signal,
+    pipeline::{Accepted, Refusal, Transport},
+    receiver::Rejected,
+};
+
+const REQUEST: &str = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{
+    "traceId":"5B8EFFF798038103D269B633813FC60C","spanId":"eee19b7ec3c1b174","name":"a span","kind":2,
+    "startTimeUnixNano":"1544712660000000000","endTimeUnixNano":1544712661000000000,"unknownField":{"a":[1]},
+    "attributes":[{"key":"k","value":{"stringValue":"v"}}]}]}]}]}"#;
+
+fn decoded(server: &Server) -> ExportTraceServiceRequest {
+    ExportTraceServiceRequest::decode(server.recorder.last().1).unwrap()
+}
+
+#[tokio::test]
+async fn j1_to_j4_a_json_request_arrives_as_protobuf() {
+    let server = Server::start().await;
+    for content_type in [JSON, "application/json; charset=utf-8"] {
+        let answer = post_traces(&server, content_type, REQUEST).await;
+        assert_eq!((answer.status(), answer.header("content-type"), &answer.body[..]), (200, JSON, &b"{}"[..]));
+        let request = decoded(&server);
+        let span = &request.resource_spans[0].scope_spans[0].spans[0];
+        assert_eq!((span.name.as_str(), span.kind, span.trace_id[0]), ("a span", 2, 0x5b));
+        assert_eq!((span.start_time_unix_nano, span.end_time_unix_nano), (1544712660000000000, 1544712661000000000));
+    }
+    server.at_rest().await;
+}
+
+#[tokio::test]
+async fn c1_compressed_json_is_accepted() {
+    let server = Server::start().await;
+    let large = REQUEST.replace("\"v\"", &format!("\"{}\"", "v".repeat(700_000)));
+    for (name, body) in [("gzip", gzip(large.as_bytes())), ("zstd", zstd(large.as_bytes()))] {
+        let request = post(&server, "/v1/traces", JSON).header("content-encoding", name).body(body).unwrap();
+        assert_eq!(send(request).await.status(), 200, "{name}");
+        assert!(decoded(&server).encoded_len() > 700_000);
+    }
+    server.at_rest().await;
+}
+
+#[tokio::test]
+async fn c3_an_empty_json_request_succeeds_without_reaching_the_pipeline() {
+    let server = Server::start().await;
+    for body in ["{}", " {\n} ", r#"{"resourceSpans":[]}"#, r#"{"resourceSpans":null}"#] {
+        let answer = post_traces(&server, JSON, body).await;
+        assert_eq!((answer.status(), &answer.body[..]), (200, &b"{}"[..]), "{body}");
+    }
+    assert_eq!((server.recorder.count(), server.recorder.rejections().len()), (0, 0));
+}
+
+#[tokio::test]
+async fn c4_partial_success_in_json_names_the_signals_items() {
+    let server = Server::start().await;
+    server.recorder.answers(Ok(Accepted { rejected: 7, message: "blocked".to_owned() }));
+    for (signal, body, name) in [
+        (Signal::Traces, r#"{"resourceSpans":[{}]}"#, "rejectedSpans"),
+        (Signal::Logs, r#"{"resourceLogs":[{}]}"#, "rejectedLogRecords"),
+        (Signal::Metrics, r#"{"resourceMetrics":[{}]}"#, "rejectedDataPoints"),
+    ] {
+        let answer = send(post(&server, signal.http_path(), JSON).body(body.into()).unwrap()).await;
+        let expected = serde_json::json!({ "partialSuccess": { name: "7", "errorMessage": "blocked" } });
+        assert_eq!((answer.status(), answer.json()), (200, expected));
+    }
+}
+
+#[tokio::test]
+async fn h4_undecodable_json_is_400_with_a_status_in_json_and_no_payload() {
+    let server = Server::start().await;
+    for body in [
+        "",
+        "not json",
+        "[]",
+        "{",
+        r#"{"resourceSpans":"sk-secret"}"#,
+        r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"sk-secret"}]}]}]}"#,
+        r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"kind":{}}]}]}]}"#,
+        r#"{"sk-secret": }"#,
+        "{\"resourceSpans\":[]} trailing sk-secret",
+    ] {
+        let answer = post_traces(&server, JSON, body).await;
+        assert_eq!((answer.status(), answer.header("content-type")), (400, JSON), "{body}");
+        let status = answer.json();
+        assert_eq!(status["code"], 3, "{body}");
+        assert!(status["message"].as_str().unwrap().contains("line "), "{status}");
+        assert_eq!(status["details"][0]["@type"], "type.googleapis.com/google.rpc.BadRequest");
+        assert!(!status.to_string().contains("secret"), "{status}");
+    }
+    assert_eq!(server.recorder.count(), 0);
+    assert_eq!(server.recorder.rejections(), vec![(Signal::Traces, Transport::Http, Rejected::Malformed); 9]);
+}
+
+#[tokio::test]
+async fn deeply_nested_json_is_refused_and_never_a_crash() {
+    let server = Server::start().await;
+    let deep = |open: &str, close: &str, n: usize| format!("{}{}", open.repeat(n), close.repeat(n));
+    // Unknown fields are ignored however deep they are (J4); known ones are held to the depth of the wire form.
+    for (body, status) in [
+        (deep("{\"a\":", "}", 1_000_000).replace(":}", ":0}"), 200),
+        (format!(r#"{{"unknown":{}}}"#, deep("[", "]", 1_000_000)), 200),
+        (deep("[", "]", 1_000_000), 400),
+        (format!(r#"{{"unknown":{}}}"#, "[".repeat(1_000_000)), 400),
+        (
+            format!(
+                r#"{{"resourceSpans":[{{"resource":{{"attributes":[{{"key":"k","value":{}{{}}{}}}]}}}}]}}"#,
+                r#"{"arrayValue":{"values":["#.repeat(5000),
+                "]}}".repeat(5000)
+            ),
+            413,
+        ),
+    ] {
+        let answer = post_traces(&server, JSON, body).await;
+        assert_eq!(answer.status(), status);
+    }
+    assert_eq!(server.recorder.count(), 0);
+    server.at_rest().await;
+}
+
+#[tokio::test]
+async fn h5_refusals_come_in_json_to_a_json_client() {
+    let server = Server::start().await;
+    server.recorder.answers(Err(Refusal::Overloaded {
+        message: "the queue is full".to_owned(),
+        retry_after: std::time::Duration::from_secs(3),
+    }));
+    let answer = post_traces(&server, JSON, REQUEST).await;
+    assert_eq!((answer.status(), answer.header("content-type"), answer.header("retry-after")), (503, JSON, "3"));
+    assert_eq!(answer.json(), serde_json::json!({ "code": 14, "message": "the queue is full" }));
+    let answer = send(post(&server, "/v1/nothing", JSON).body("{}".into()).unwrap()).await;
+    assert_eq!((answer.status(), answer.json()["code"].clone()), (404, 12.into()));
+    assert!(server.recorder.last().2.transport == Transport::Http);
+}
+
+#[tokio::test]
+async fn h6_oversize_json_is_413() {
+    let server = Server::with(limited(1000)).await;
+    let body = format!("{{\"a\":\"{}\"}}", "a".repeat(2000));
+    let answer = post_traces(&server, JSON, body).await;
+    assert_eq!((answer.status(), answer.json()["code"].clone()), (413, 2.into()));
+}
