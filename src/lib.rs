@@ -13,6 +13,7 @@
 
 pub mod config;
 pub mod detect;
+pub mod exporter;
 pub mod otlp;
 pub mod pipeline;
 pub mod receiver;

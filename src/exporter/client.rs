@@ -1,0 +1,156 @@
+//! The HTTP client under `otlp_grpc` and `otlp_http`: pooled, reconnecting, with connections that die when their peer
+//! is gone.
+
+use super::tls::TlsClient;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use std::{
+    convert::Infallible,
+    error::Error as StdError,
+    fmt::Write as _,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+    vec,
+};
+
+/// A client that sends [`Chunks`].
+pub(super) type HttpClient = Client<HttpsConnector<HttpConnector>, Chunks>;
+
+/// Which protocol is spoken over a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// HTTP/2 only, without negotiation where there is no TLS, as gRPC does.
+    Http2,
+    /// HTTP/1.1, or HTTP/2 where TLS negotiates it.
+    Http1OrNegotiated,
+}
+
+/// HTTP/2 pings that find out whether the peer is still there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pings {
+    /// Time without a frame after which a ping is sent.
+    pub(super) every: Duration,
+    /// Time after which a ping without an answer ends the connection.
+    pub(super) timeout: Duration,
+    /// Ping also while no request is under way.
+    pub(super) while_idle: bool,
+}
+
+/// Only while a request waits, and only when nothing has been heard for long: no healthy server sees these pings.
+impl Default for Pings {
+    fn default() -> Self {
+        Pings { every: Duration::from_secs(20), timeout: Duration::from_secs(10), while_idle: false }
+    }
+}
+
+/// How connections are made and kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Connections {
+    pub(super) protocol: Protocol,
+    pub(super) pings: Pings,
+    pub(super) max_idle_per_host: usize,
+    /// Idle connections are closed after this time; `None` never.
+    pub(super) idle_timeout: Option<Duration>,
+    /// Whether any request goes over TLS; if not, no certificates are loaded.
+    pub(super) secure: bool,
+}
+
+/// Data that is sent but not acknowledged for this long ends the connection, so that a vanished backend is noticed
+/// long before the system's own quarter of an hour.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Large bodies go out without waiting for a window of our own making.
+const SEND_BUFFER: usize = 4 * 1024 * 1024;
+
+impl Connections {
+    /// Builds the client. Nothing is connected before the first request.
+    pub(super) fn client(&self, tls: &TlsClient) -> Result<HttpClient, crate::config::ConfigError> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_keepalive(Some(Duration::from_secs(60)));
+        #[cfg(target_os = "linux")]
+        tcp.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
+
+        let mut https = HttpsConnectorBuilder::new().with_tls_config(tls.client_config(self.secure)?).https_or_http();
+        if let Some(name) = tls.server_name()? {
+            https = https.with_server_name_resolver(FixedServerNameResolver::new(name));
+        }
+        let connector = match self.protocol {
+            Protocol::Http2 => https.enable_http2().wrap_connector(tcp),
+            Protocol::Http1OrNegotiated => https.enable_all_versions().wrap_connector(tcp),
+        };
+
+        Ok(Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(self.idle_timeout)
+            .pool_max_idle_per_host(self.max_idle_per_host)
+            .http2_only(self.protocol == Protocol::Http2)
+            .http2_adaptive_window(true)
+            .http2_max_send_buf_size(SEND_BUFFER)
+            .http2_keep_alive_interval(self.pings.every)
+            .http2_keep_alive_timeout(self.pings.timeout)
+            .http2_keep_alive_while_idle(self.pings.while_idle)
+            .build(connector))
+    }
+}
+
+/// A request body: pieces sent one behind the other without being copied together.
+#[derive(Debug)]
+pub(super) struct Chunks {
+    chunks: vec::IntoIter<Bytes>,
+    left: u64,
+}
+
+impl Chunks {
+    pub(super) fn new(chunks: Vec<Bytes>) -> Self {
+        let left = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+        Chunks { chunks: chunks.into_iter(), left }
+    }
+}
+
+impl Body for Chunks {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.chunks.next().map(|chunk| {
+            self.left -= chunk.len() as u64;
+            Ok(Frame::data(chunk))
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.chunks.len() == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+/// What went wrong below HTTP, for a log line: the innermost causes say most. Bounded; these texts come from the
+/// system, hyper and rustls, not from the peer's data.
+pub(super) fn transport_error(error: &(dyn StdError + 'static)) -> String {
+    const MAX: usize = 300;
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let inner = error.to_string();
+        if !text.ends_with(&inner) {
+            let _infallible = write!(text, ": {inner}");
+        }
+        cause = error.source();
+    }
+    match text.char_indices().nth(MAX) {
+        Some((end, _)) => text[..end].to_owned(),
+        None => text,
+    }
+}

@@ -1,0 +1,169 @@
+//! One queued payload, and the ledger in which every one of its items is entered exactly once.
+
+use crate::{
+    exporter::{Observer, Outcome},
+    otlp::Signal,
+    pipeline::{Payload, Permit},
+};
+use bytes::Bytes;
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// A payload with its room. What is not [settled](Item::settle) when it goes is reported as dropped, so neither an
+/// abort nor a panic loses items from the count.
+#[derive(Debug)]
+pub(in crate::exporter) struct Item {
+    pub(in crate::exporter) payload: Payload,
+    unsettled: u64,
+    ledger: Arc<Ledger>,
+    _permit: Permit,
+}
+
+impl Item {
+    pub(in crate::exporter) fn new(ledger: Arc<Ledger>, permit: Permit, payload: Payload) -> Self {
+        Item { unsettled: payload.count, payload, ledger, _permit: permit }
+    }
+
+    pub(in crate::exporter) fn signal(&self) -> Signal {
+        self.payload.signal
+    }
+
+    pub(in crate::exporter) fn bytes(&self) -> &Bytes {
+        &self.payload.bytes
+    }
+
+    /// Enters `items` of this payload as ended.
+    pub(in crate::exporter) fn settle(&mut self, outcome: Outcome, items: u64) {
+        let items = items.min(self.unsettled);
+        self.unsettled -= items;
+        self.ledger.enter(outcome, self.payload.signal, items);
+    }
+
+    /// Enters everything that is left.
+    pub(in crate::exporter) fn settle_all(mut self, outcome: Outcome) {
+        self.settle(outcome, self.unsettled);
+    }
+}
+
+impl Drop for Item {
+    fn drop(&mut self) {
+        if self.unsettled > 0 {
+            self.ledger.left.fetch_add(self.unsettled, Ordering::Relaxed);
+            self.ledger.enter(Outcome::Dropped, self.payload.signal, self.unsettled);
+        }
+    }
+}
+
+/// Where ends are entered.
+pub(in crate::exporter) struct Ledger {
+    pub(in crate::exporter) exporter: Arc<str>,
+    pub(in crate::exporter) observer: Arc<dyn Observer>,
+    left: AtomicU64,
+    drops: LogLimit,
+    retries: LogLimit,
+}
+
+impl Ledger {
+    pub(in crate::exporter) fn new(exporter: &str, observer: Arc<dyn Observer>) -> Self {
+        Ledger {
+            exporter: exporter.into(),
+            observer,
+            left: AtomicU64::new(0),
+            drops: LogLimit::every(Duration::from_secs(1)),
+            retries: LogLimit::every(Duration::from_secs(10)),
+        }
+    }
+
+    pub(in crate::exporter) fn enter(&self, outcome: Outcome, signal: Signal, items: u64) {
+        if items > 0 {
+            self.observer.items(outcome, signal, items);
+        }
+    }
+
+    /// Items that went without an end of their own so far: aborted, or in the hands of a worker that panicked.
+    pub(in crate::exporter) fn left(&self) -> u64 {
+        self.left.load(Ordering::Relaxed)
+    }
+
+    /// Logs that an attempt failed, at most every ten seconds: a backend that is away shows in the log, and does not
+    /// fill it. `why` is our own text.
+    pub(in crate::exporter) fn log_retry(&self, signal: Signal, delay: Duration, why: &dyn fmt::Display) {
+        if let Some(silent) = self.retries.allows(Instant::now()) {
+            tracing::warn!(
+                exporter = %self.exporter,
+                signal = signal.name(),
+                reason = %why,
+                delay = ?delay,
+                suppressed = silent,
+                "exporting failed; will try again"
+            );
+        }
+    }
+
+    /// Logs dropped data, at most one line per second; `why` is our own text.
+    pub(in crate::exporter) fn log_drop(&self, signal: Signal, items: u64, why: &dyn fmt::Display) {
+        if let Some(silent) = self.drops.allows(Instant::now()) {
+            tracing::error!(
+                exporter = %self.exporter,
+                signal = signal.name(),
+                items,
+                reason = %why,
+                suppressed = silent,
+                "exporting failed; dropping data"
+            );
+        }
+    }
+}
+
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ledger").field("exporter", &self.exporter).finish_non_exhaustive()
+    }
+}
+
+/// Keeps one failing backend from filling the log.
+#[derive(Debug)]
+struct LogLimit {
+    every: Duration,
+    /// When the last line was written, and how many were left out since.
+    state: Mutex<(Option<Instant>, u64)>,
+}
+
+impl LogLimit {
+    fn every(every: Duration) -> Self {
+        LogLimit { every, state: Mutex::default() }
+    }
+
+    /// `None`: not now. Otherwise how many were left out since the last line.
+    fn allows(&self, now: Instant) -> Option<u64> {
+        let mut state = super::locked(&self.state);
+        if state.0.is_some_and(|last| now.saturating_duration_since(last) < self.every) {
+            state.1 += 1;
+            return None;
+        }
+        state.0 = Some(now);
+        Some(std::mem::take(&mut state.1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_is_limited_and_says_what_it_left_out() {
+        let second = Duration::from_secs(1);
+        let limit = LogLimit::every(second);
+        let now = Instant::now();
+        assert_eq!(limit.allows(now), Some(0));
+        assert_eq!(limit.allows(now), None);
+        assert_eq!(limit.allows(now + second / 2), None);
+        assert_eq!(limit.allows(now + second), Some(2));
+    }
+}
