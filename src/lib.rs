@@ -16,5 +16,6 @@ pub mod detect;
 pub mod exporter;
 pub mod otlp;
 pub mod pipeline;
+pub mod processor;
 pub mod receiver;
 pub mod telemetry;
