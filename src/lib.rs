@@ -3,14 +3,15 @@
 //! OTLP comes in, secrets and personal data are masked before anything is written, OTLP goes out. A module uses only
 //! modules that stand below it in this list:
 //!
-//! * top: `cli` is the command line; `service` turns a configuration into running pipelines.
-//! * edges: `receiver` takes OTLP in over gRPC and HTTP; `exporter` sends it on.
-//! * the path: `pipeline` carries one request through its stages to its destinations.
-//!   `processor` holds its stages, thin adapters to the domains.
-//! * domains: `detect` finds secrets and personal data in text (pure).
-//! * ground: `otlp` is the wire format (pure); `config` turns files into values with YAML paths; `telemetry`
+//! * top: [`cli`] is the command line; [`service`] turns a configuration into running pipelines.
+//! * edges: [`receiver`] takes OTLP in over gRPC and HTTP; [`exporter`] sends it on.
+//! * the path: [`pipeline`] carries one request through its stages to its destinations.
+//!   [`processor`] holds its stages, thin adapters to the domains.
+//! * domains: [`detect`] finds secrets and personal data in text (pure).
+//! * ground: [`otlp`] is the wire format (pure); [`config`] turns files into values with YAML paths; [`telemetry`]
 //!   is what tracegate says about itself.
 
+pub mod cli;
 pub mod config;
 pub mod detect;
 pub mod exporter;
@@ -18,4 +19,5 @@ pub mod otlp;
 pub mod pipeline;
 pub mod processor;
 pub mod receiver;
+pub mod service;
 pub mod telemetry;

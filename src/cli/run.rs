@@ -1,0 +1,59 @@
+//! `tracegate run`: the gateway, from ready to drained.
+
+use super::{RunArgs, sources};
+use crate::{
+    config::ConfigError,
+    service::{self, Blueprint, Service},
+    telemetry,
+};
+use anyhow::Context;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long stopping may take: below the 30 seconds after which Kubernetes kills.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// Runs `run`.
+pub fn run(args: &RunArgs) -> anyhow::Result<()> {
+    let blueprint = read(args)?;
+    telemetry::logs::init(&blueprint.telemetry.logs).context("cannot set up logging")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
+    let outcome = runtime.block_on(serve(blueprint));
+    // What is still blocked on a file or a name lookup must not hold up the exit.
+    runtime.shutdown_background();
+    outcome
+}
+
+fn read(args: &RunArgs) -> Result<Blueprint, anyhow::Error> {
+    let sources = match &args.to {
+        Some(endpoint) => service::forwarding_to(endpoint)?,
+        None => sources(&args.config)?,
+    };
+    let read: Result<Blueprint, ConfigError> = Blueprint::read(&sources, &args.config.set);
+    read.context("invalid configuration")
+}
+
+async fn serve(blueprint: Blueprint) -> anyhow::Result<()> {
+    // Before anything listens: a signal during the start must not kill the process halfway.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let service = Service::start(blueprint).await?;
+    let cause = tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    };
+    tracing::info!(
+        signal = cause,
+        deadline_seconds = DRAIN.as_secs(),
+        "stopping: no new requests, sending what is queued"
+    );
+    let drain = service.drain(DRAIN);
+    tokio::select! {
+        given_up = drain => tracing::info!(items_given_up = given_up, "stopped"),
+        // Whoever asks twice does not want to wait.
+        _ = async { tokio::select! { _ = terminate.recv() => (), _ = interrupt.recv() => () } } => {
+            tracing::warn!("stopped at once by a second signal; what was queued is lost");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! A configuration that was checked to the last key; nothing runs yet.
+
+use super::{
+    KINDS, enforce,
+    registry::{self, Exporter, Processor},
+};
+use crate::{
+    config::{self, ComponentId, ConfigError, Document, Layout, Section, Source},
+    receiver,
+    telemetry::{Telemetry, health::HealthCheck},
+};
+use std::collections::BTreeMap;
+
+/// What will run.
+#[derive(Debug)]
+pub struct Blueprint {
+    /// The configuration as it takes effect.
+    pub document: Document,
+    /// Sentences for the log.
+    pub warnings: Vec<String>,
+    /// `service::telemetry`.
+    pub telemetry: Telemetry,
+    pub(super) layout: Layout,
+    pub(super) receivers: BTreeMap<ComponentId, receiver::Settings>,
+    pub(super) processors: BTreeMap<ComponentId, Processor>,
+    pub(super) exporters: BTreeMap<ComponentId, Exporter>,
+    pub(super) health: Option<HealthCheck>,
+}
+
+impl Blueprint {
+    /// Reads and checks a configuration whole. Nothing is started, opened or bound.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first thing that is wrong.
+    pub fn read(sources: &[Source], sets: &[String]) -> Result<Blueprint, ConfigError> {
+        let loaded = config::load(sources, sets)?;
+        let document = enforce::with_mask(&loaded.document);
+        let layout = Layout::from(&document, &KINDS)?;
+        let mut warnings = loaded.warnings;
+        warnings.extend(layout.warnings.iter().cloned());
+        let telemetry: Telemetry = document.section(&["service", "telemetry"])?;
+        warnings.extend(telemetry.warnings());
+        let blueprint = Blueprint {
+            receivers: each(&layout.receivers, |id| receiver(&document, id, &mut warnings))?,
+            processors: each(&layout.processors, |id| registry::processor(&document, id))?,
+            exporters: each(&layout.exporters, |id| registry::exporter(&document, id))?,
+            health: health(&document, &layout)?,
+            telemetry,
+            layout,
+            document,
+            warnings,
+        };
+        Ok(blueprint)
+    }
+
+    /// Whether everything that passes a pipeline is masked.
+    pub fn enforces(&self, pipeline: &config::Pipeline) -> bool {
+        let masks = |id| matches!(self.processors.get(id), Some(Processor::Mask(mask)) if mask.enabled);
+        pipeline.processors.iter().any(masks)
+    }
+}
+
+fn each<T>(
+    ids: &[ComponentId],
+    mut read: impl FnMut(&ComponentId) -> Result<T, ConfigError>,
+) -> Result<BTreeMap<ComponentId, T>, ConfigError> {
+    ids.iter().map(|id| Ok((id.clone(), read(id)?))).collect()
+}
+
+fn receiver(
+    document: &Document,
+    id: &ComponentId,
+    warnings: &mut Vec<String>,
+) -> Result<receiver::Settings, ConfigError> {
+    let name = id.to_string();
+    let path = [Section::Receivers.key(), &name];
+    let config: receiver::Config = document.section(&path)?;
+    warnings.extend(config.notes().iter().map(|note| format!("{}::{note}", path.join("::"))));
+    config.settings().map_err(|error| error.under(&path))
+}
+
+/// The `health_check` the service starts, if it starts one.
+fn health(document: &Document, layout: &Layout) -> Result<Option<HealthCheck>, ConfigError> {
+    let mut started = None;
+    for id in &layout.extensions {
+        let name = id.to_string();
+        let config = document.section(&[Section::Extensions.key(), &name])?;
+        if layout.service_extensions.contains(id) {
+            started = Some(config);
+        }
+    }
+    Ok(started)
+}

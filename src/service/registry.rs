@@ -1,0 +1,96 @@
+//! Every component type there is, and how its section of the configuration is read.
+
+use crate::{
+    config::{Alias, ComponentId, ConfigError, Document, Kinds, Section},
+    exporter::{debug, file, nop, otlp_grpc, otlp_http},
+    processor::{identity, mask, memory_limiter},
+};
+
+/// The component types of this program.
+pub const KINDS: Kinds<'static> = Kinds {
+    receivers: &["otlp"],
+    processors: &["identity", "mask", "memory_limiter"],
+    exporters: &["debug", "file", "nop", "otlp_grpc", "otlp_http"],
+    extensions: &["health_check"],
+    aliases: &[
+        Alias { section: Section::Exporters, old: "otlp", new: "otlp_grpc" },
+        Alias { section: Section::Exporters, old: "otlphttp", new: "otlp_http" },
+    ],
+};
+
+/// A processor's configuration, checked.
+#[derive(Clone, Debug)]
+pub enum Processor {
+    /// `memory_limiter`
+    MemoryLimiter(memory_limiter::Config),
+    /// `identity`
+    Identity(identity::Config),
+    /// `mask`
+    Mask(mask::Config),
+}
+
+/// An exporter's configuration, checked.
+#[derive(Clone, Debug)]
+pub enum Exporter {
+    /// `debug`
+    Debug(debug::Config),
+    /// `file`
+    File(file::Config),
+    /// `nop`
+    Nop(nop::Config),
+    /// `otlp_grpc`, in old configurations `otlp`
+    OtlpGrpc(Box<otlp_grpc::Config>),
+    /// `otlp_http`, in old configurations `otlphttp`
+    OtlpHttp(Box<otlp_http::Config>),
+}
+
+/// Reads and checks `processors::<id>`.
+///
+/// # Errors
+/// With the YAML path of what is wrong.
+pub fn processor(document: &Document, id: &ComponentId) -> Result<Processor, ConfigError> {
+    let name = id.to_string();
+    let path = [Section::Processors.key(), &name];
+    match KINDS.resolve(Section::Processors, id) {
+        Some("memory_limiter") => {
+            let config: memory_limiter::Config = document.section(&path)?;
+            config.validate().map_err(|error| ConfigError::at(&path, error.to_string()))?;
+            Ok(Processor::MemoryLimiter(config))
+        }
+        Some("identity") => Ok(Processor::Identity(document.section(&path)?)),
+        Some("mask") => Ok(Processor::Mask(document.section(&path)?)),
+        _ => Err(ConfigError::at(&path, "unknown type")),
+    }
+}
+
+/// Reads and checks `exporters::<id>`.
+///
+/// # Errors
+/// With the YAML path of what is wrong.
+pub fn exporter(document: &Document, id: &ComponentId) -> Result<Exporter, ConfigError> {
+    let name = id.to_string();
+    let path = [Section::Exporters.key(), &name];
+    match KINDS.resolve(Section::Exporters, id) {
+        Some("debug") => {
+            checked(&path, document.section::<debug::Config>(&path)?, debug::Config::validate).map(Exporter::Debug)
+        }
+        Some("file") => {
+            checked(&path, document.section::<file::Config>(&path)?, file::Config::validate).map(Exporter::File)
+        }
+        Some("nop") => Ok(Exporter::Nop(document.section(&path)?)),
+        Some("otlp_grpc") => {
+            let config = document.section::<otlp_grpc::Config>(&path)?;
+            checked(&path, config, otlp_grpc::Config::validate).map(|config| Exporter::OtlpGrpc(Box::new(config)))
+        }
+        Some("otlp_http") => {
+            let config = document.section::<otlp_http::Config>(&path)?;
+            checked(&path, config, otlp_http::Config::validate).map(|config| Exporter::OtlpHttp(Box::new(config)))
+        }
+        _ => Err(ConfigError::at(&path, "unknown type")),
+    }
+}
+
+fn checked<C>(path: &[&str], config: C, check: impl Fn(&C) -> Result<(), ConfigError>) -> Result<C, ConfigError> {
+    check(&config).map_err(|error| error.under(path))?;
+    Ok(config)
+}
