@@ -1,0 +1,140 @@
+//! gRPC with bytes instead of messages, server and client, on tonic as it comes.
+
+use super::LIMIT;
+use bytes::{Buf, BufMut, Bytes};
+use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc, task};
+use tonic::{
+    Request, Response, Status,
+    body::Body,
+    codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    server::{NamedService, UnaryService},
+    transport::Channel,
+};
+
+/// Bytes in, bytes out.
+#[derive(Clone, Copy, Default)]
+struct RawCodec;
+
+impl Codec for RawCodec {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = RawCodec;
+    type Decoder = RawCodec;
+
+    fn encoder(&mut self) -> RawCodec {
+        RawCodec
+    }
+
+    fn decoder(&mut self) -> RawCodec {
+        RawCodec
+    }
+}
+
+impl Encoder for RawCodec {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put(item);
+        Ok(())
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::new(64 << 10, 256 << 10)
+    }
+}
+
+impl Decoder for RawCodec {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::new(64 << 10, 256 << 10)
+    }
+}
+
+type Answer = Pin<Box<dyn Future<Output = Result<Bytes, Status>> + Send>>;
+
+/// What a [`Service`] does with a body.
+pub trait Handler: Send + Sync + 'static {
+    fn handle(&self, body: Bytes) -> Answer;
+}
+
+impl<F, A> Handler for F
+where
+    F: Fn(Bytes) -> A + Send + Sync + 'static,
+    A: Future<Output = Result<Bytes, Status>> + Send + 'static,
+{
+    fn handle(&self, body: Bytes) -> Answer {
+        Box::pin(self(body))
+    }
+}
+
+/// `TraceService` over raw bytes.
+pub struct Service<H>(Arc<H>);
+
+impl<H> Clone for Service<H> {
+    fn clone(&self) -> Self {
+        Service(self.0.clone())
+    }
+}
+
+impl<H: Handler> Service<H> {
+    pub fn new(handler: H) -> Self {
+        Service(Arc::new(handler))
+    }
+}
+
+impl<H> NamedService for Service<H> {
+    const NAME: &'static str = "opentelemetry.proto.collector.trace.v1.TraceService";
+}
+
+struct Unary<H>(Arc<H>);
+
+impl<H: Handler> UnaryService<Bytes> for Unary<H> {
+    type Response = Bytes;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Bytes>, Status>> + Send>>;
+
+    fn call(&mut self, request: Request<Bytes>) -> Self::Future {
+        let answer = self.0.handle(request.into_inner());
+        Box::pin(async move { answer.await.map(Response::new) })
+    }
+}
+
+impl<H: Handler> tower::Service<http::Request<Body>> for Service<H> {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> task::Poll<Result<(), Infallible>> {
+        task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let handler = self.0.clone();
+        Box::pin(async move {
+            let mut grpc = tonic::server::Grpc::new(RawCodec).max_decoding_message_size(LIMIT);
+            Ok(grpc.unary(Unary(handler), request).await)
+        })
+    }
+}
+
+/// A client of `TraceService` over raw bytes.
+#[derive(Clone)]
+pub struct Client(tonic::client::Grpc<Channel>);
+
+impl Client {
+    pub async fn connect(endpoint: &str) -> Client {
+        Client(tonic::client::Grpc::new(super::channel(endpoint).await).max_encoding_message_size(LIMIT))
+    }
+
+    pub async fn export(&mut self, body: Bytes) -> Result<Bytes, Status> {
+        self.0.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let path = http::uri::PathAndQuery::from_static("/opentelemetry.proto.collector.trace.v1.TraceService/Export");
+        Ok(self.0.unary(Request::new(body), path, RawCodec).await?.into_inner())
+    }
+}
