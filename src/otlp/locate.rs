@@ -97,8 +97,7 @@ impl Location {
     ///
     /// Where the field that holds the `AnyValue` stands several times in one message (a `KeyValue` with two values),
     /// a decoder merges them; all of them are meant then. Unknown fields stay. Every offset in the same value gives
-    /// the same edits, and their number grows with the occurrences: where several offsets are in one attribute
-    /// ([`Location::enclosing_attribute`]), ask once.
+    /// the same edits, and their number grows with the occurrences: ask once for each [`Location::value_place`].
     pub fn replace_value(&self, bytes: &[u8], text: &str) -> Option<Vec<Edit>> {
         let depth = self.frames.iter().rposition(|frame| frame.holds(Msg::AnyValue))?;
         let value = &self.frames[depth];
@@ -125,6 +124,16 @@ impl Location {
             edits.push(Edit { start: at, end: at, container: at, with: string });
         }
         Some(edits)
+    }
+
+    /// Tells the value that [`Location::replace_value`] changes from all others in the request; equal for offsets in
+    /// pieces of the same value. `None` outside an `AnyValue`.
+    pub fn value_place(&self) -> Option<(u32, u32)> {
+        let value = self.frames.iter().rev().find(|frame| frame.holds(Msg::AnyValue))?;
+        match value.parent.field(value.raw.number)?.rule {
+            Rule::Many => Some((value.raw.start as u32, 0)),
+            _ => Some((value.container as u32, value.raw.number)),
+        }
     }
 
     /// The innermost field around this offset: offset of its tag, of its payload, and behind it. `None` where the

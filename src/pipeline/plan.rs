@@ -78,6 +78,12 @@ impl Plan {
         self.verdicts.get(&trace_id).copied().unwrap_or_default()
     }
 
+    /// What was planned so far, in pipeline order.
+    #[cfg(test)]
+    pub(crate) fn edits(&self) -> &[Edit] {
+        &self.edits
+    }
+
     /// What was found so far, in pipeline order.
     pub fn findings(&self) -> &[Finding] {
         &self.findings

@@ -2,7 +2,7 @@
 //! the operator set.
 
 use crate::{
-    otlp::{Edit, Role, edit::string_attribute, locate},
+    otlp::{Edit, Locator, Role, edit::string_attribute},
     pipeline::{Plan, Refusal, Request, Stage},
 };
 use memchr::memmem::Finder;
@@ -68,9 +68,10 @@ impl Identity {
             key.starts_with(RESERVED)
                 || std::str::from_utf8(key).is_ok_and(|key| self.config.attributes.contains_key(key))
         });
-        let claims: Vec<u32> = claims.map(|leaf| leaf.start).collect();
-        for (start, location) in claims.iter().zip(locate(request.signal, &request.bytes, &claims)) {
-            let reserved = request.bytes[*start as usize..].starts_with(RESERVED);
+        let mut locator = Locator::new(request.signal, &request.bytes);
+        for claim in claims {
+            let location = locator.locate(claim.start);
+            let reserved = request.text(claim.start, claim.len).starts_with(RESERVED);
             let ours = reserved && location.is_attribute() || location.is_resource_attribute();
             if let Some(edit) = location.remove_attribute().filter(|_| ours) {
                 plan.edit(edit);

@@ -2,11 +2,12 @@
 
 use crate::{
     detect::{Engine, Field, Hit, Seen, replace},
-    otlp::{Edit, Index, Leaf, Location, Locator, NO_KEY, Role, locate, unknown::inner_payloads},
+    otlp::{Edit, Index, Leaf, Locator, NO_KEY, Role, unknown::inner_payloads},
     pipeline::{Finding, Plan, Refusal, Request, Stage},
     telemetry::MaskMetrics,
 };
 use serde::Deserialize;
+use std::collections::{HashMap, HashSet};
 
 /// Configuration of `mask`. `mask: {}` masks with the whole built-in catalog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -103,16 +104,16 @@ impl Mask {
         let mut hits = Vec::new();
         let seen = self.engine.scan(&numbers.text, &numbers.fields, &mut hits);
         let mut locator = Locator::new(request.signal, &request.bytes);
-        // What the last change covers: the same value may stand in one attribute many times, and all of them changed.
-        let mut changed: Vec<Edit> = Vec::new();
+        // A value that stands in several pieces is changed whole, so once: each piece would give the same edits again.
+        let mut changed = HashSet::new();
         for hit in hits {
             let Some(position) = numbers.leaf_of(hit.start) else { continue };
             let leaf = request.index.leaves[position];
-            let before = changed.partition_point(|edit| edit.start <= leaf.start);
-            if before.checked_sub(1).is_none_or(|last| changed[last].end <= leaf.start) {
+            let location = locator.locate(leaf.start);
+            if changed.insert(location.value_place()) {
                 let marker = replace::marker(&self.engine.rules()[hit.rule as usize]);
-                changed = locator.locate(leaf.start).replace_value(&request.bytes, &marker).unwrap_or_default();
-                changed.iter().for_each(|edit| plan.edit(edit.clone()));
+                let edits = location.replace_value(&request.bytes, &marker).unwrap_or_default();
+                edits.into_iter().for_each(|edit| plan.edit(edit));
             }
             self.found(plan, position, 0, &hit);
         }
@@ -149,19 +150,18 @@ impl Mask {
         if self.config.unknown_fields == UnknownFields::Scan {
             return Ok(());
         }
-        let unknown = request.index.leaves.iter().filter(|leaf| leaf.role == Role::Unknown);
-        let starts: Vec<u32> = unknown.map(|leaf| leaf.start).collect();
-        let locations = locate(request.signal, &request.bytes, &starts);
-        match (self.config.unknown_fields, locations.first()) {
-            (UnknownFields::Refuse, Some(first)) => Err(Refusal::Malformed(format!(
-                "unknown field at {}; this gateway refuses what it cannot read (mask: unknown_fields: refuse)",
-                first.path(&request.bytes, |_, _| false)
-            ))),
-            _ => {
-                locations.iter().filter_map(Location::remove_field).for_each(|edit| plan.edit(edit));
-                Ok(())
+        let mut locator = Locator::new(request.signal, &request.bytes);
+        for leaf in request.index.leaves.iter().filter(|leaf| leaf.role == Role::Unknown) {
+            let location = locator.locate(leaf.start);
+            if self.config.unknown_fields == UnknownFields::Refuse {
+                return Err(Refusal::Malformed(format!(
+                    "unknown field at {}; this gateway refuses what it cannot read (mask: unknown_fields: refuse)",
+                    location.path(&request.bytes, |_, _| false)
+                )));
             }
+            location.remove_field().into_iter().for_each(|edit| plan.edit(edit));
         }
+        Ok(())
     }
 
     fn replacement(&self, hit: &Hit, role: Role) -> Vec<u8> {
@@ -181,19 +181,25 @@ impl Mask {
 }
 
 /// The decimal texts of a request's numbers, one after the other with their keys, so that they too are scanned in
-/// one pass.
+/// one pass. A key stands once, however many numbers it has: a million of them may share one of a megabyte.
 #[derive(Default)]
 struct NumberText {
     text: Vec<u8>,
     fields: Vec<Field>,
     leaves: Vec<u32>,
+    /// Where the key with this position among the leaves stands in `text`.
+    keys: HashMap<u32, u32>,
 }
 
 impl NumberText {
     fn push(&mut self, request: &Request, position: usize, leaf: &Leaf, number: &str) {
         let key = request.index.leaves.get(leaf.key as usize).map_or(&[][..], |key| request.text(key.start, key.len));
-        let key_start = self.text.len() as u32;
-        self.text.extend_from_slice(key);
+        let text = &mut self.text;
+        let key_start = *self.keys.entry(leaf.key).or_insert_with(|| {
+            let start = text.len() as u32;
+            text.extend_from_slice(key);
+            start
+        });
         let start = self.text.len() as u32;
         self.text.extend_from_slice(number.as_bytes());
         self.fields.push(Field { start, len: number.len() as u32, key_start, key_len: key.len() as u32 });
@@ -224,4 +230,76 @@ fn leaf_at(leaves: &[Leaf], offset: u32) -> Option<(usize, Leaf)> {
 fn add(total: &mut Seen, more: Seen) {
     total.markers += more.markers;
     total.unscanned += more.unscanned;
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::{
+        otlp::{Bounds, Signal},
+        pipeline::{Origin, Transport},
+    };
+    use bytes::Bytes;
+    use opentelemetry_proto::tonic::{
+        collector::logs::v1::ExportLogsServiceRequest,
+        common::v1::{AnyValue, ArrayValue, KeyValue, any_value::Value},
+        logs::v1::{LogRecord, ResourceLogs, ScopeLogs},
+    };
+    use prost::Message;
+
+    const CARD: i64 = 4_111_111_111_111_111;
+
+    fn attribute(key: String, value: Value) -> KeyValue {
+        KeyValue { key, value: Some(AnyValue { value: Some(value) }), ..Default::default() }
+    }
+
+    /// A log request with one record, `extra` encoded behind its attributes.
+    fn request(attributes: Vec<KeyValue>, extra: &[u8]) -> Request {
+        let field = |number: u8, payload: Vec<u8>| {
+            let mut out = vec![number << 3 | 2];
+            prost::encoding::encode_varint(payload.len() as u64, &mut out);
+            [out, payload].concat()
+        };
+        let mut record = LogRecord { attributes, ..Default::default() }.encode_to_vec();
+        record.extend_from_slice(extra);
+        let bytes = Bytes::from(field(1, field(2, field(2, record))));
+        let origin = Origin { receiver: "otlp".into(), transport: Transport::Http, peer: None };
+        Request::read(Signal::Logs, bytes, origin, &Bounds::default()).unwrap()
+    }
+
+    #[test]
+    fn a_key_is_copied_once_for_all_its_numbers() {
+        let numbers = vec![AnyValue { value: Some(Value::IntValue(CARD)) }; 1000];
+        let list = Value::ArrayValue(ArrayValue { values: numbers });
+        let request = request(vec![attribute("k".repeat(5000), list)], &[]);
+        let mut text = NumberText::default();
+        for (position, leaf) in request.index.leaves.iter().enumerate() {
+            if let Some(number) = leaf.decimal(&request.bytes) {
+                text.push(&request, position, leaf, &number);
+            }
+        }
+        assert_eq!(text.fields.len(), 1000);
+        assert_eq!(text.text.len(), 5000 + 1000 * 16);
+        assert!(text.fields.iter().all(|field| (field.key_start, field.key_len) == (0, 5000)));
+    }
+
+    #[test]
+    fn a_value_in_pieces_among_others_is_replaced_once() {
+        let body = LogRecord { body: Some(AnyValue { value: Some(Value::IntValue(CARD)) }), ..Default::default() };
+        let other = LogRecord { attributes: vec![attribute("k".into(), Value::IntValue(CARD))], ..Default::default() };
+        let pieces = [body.encode_to_vec(), other.encode_to_vec()].concat().repeat(100);
+        let request = request(Vec::new(), &pieces);
+        let mut plan = Plan::default();
+        Mask::new("mask", Config::default()).apply(&request, &mut plan).unwrap();
+        assert_eq!(plan.findings().len(), 200);
+        assert_eq!(plan.edits().len(), 200, "one for each piece, not all pieces for each");
+        let out = ExportLogsServiceRequest::decode(plan.render(&request).passed.unwrap()).unwrap();
+        let [ResourceLogs { scope_logs, .. }] = &out.resource_logs[..] else { panic!("one resource") };
+        let [ScopeLogs { log_records, .. }] = &scope_logs[..] else { panic!("one scope") };
+        let marker = Some(AnyValue { value: Some(Value::StringValue("[MASKED:card]".into())) });
+        assert_eq!(log_records[0].body, marker);
+        assert_eq!(log_records[0].attributes.len(), 100);
+        assert!(log_records[0].attributes.iter().all(|attribute| attribute.value == marker));
+    }
 }
