@@ -297,7 +297,7 @@ mod tests {
         let out = ExportLogsServiceRequest::decode(plan.render(&request).passed.unwrap()).unwrap();
         let [ResourceLogs { scope_logs, .. }] = &out.resource_logs[..] else { panic!("one resource") };
         let [ScopeLogs { log_records, .. }] = &scope_logs[..] else { panic!("one scope") };
-        let marker = Some(AnyValue { value: Some(Value::StringValue("[MASKED:card]".into())) });
+        let marker = Some(AnyValue { value: Some(Value::StringValue("[MASKED:payment-card]".into())) });
         assert_eq!(log_records[0].body, marker);
         assert_eq!(log_records[0].attributes.len(), 100);
         assert!(log_records[0].attributes.iter().all(|attribute| attribute.value == marker));
