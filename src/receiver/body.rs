@@ -10,14 +10,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The first allocation for a body of unknown or large size. A client that announces much and sends nothing costs
-/// this much.
-const FIRST: usize = 64 * 1024;
+/// this much, and as many of them as there may be requests leave most of the budget to others.
+const FIRST: usize = 4 * 1024;
 
 /// How many bytes of a refused request are still read, so that the client gets to see the answer: a connection closed
 /// on unread data is reset, and clients then retry what they must not retry.
 const DRAIN_BYTES: usize = 64 * 1024 * 1024;
 
-/// Bytes a body must bring per second while more than three quarters of the budget are taken.
+/// Bytes a body must bring per second while more than three quarters of the budget are taken, in bytes or in requests.
 const PRESSED_RATE: usize = 64 * 1024;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -159,7 +159,10 @@ impl Pace {
     }
 
     fn end_second(&mut self, now: Instant) -> Result<(), Fault> {
-        let pressed = self.budget.as_ref().is_some_and(|budget| budget.bytes() > mostly(budget));
+        let pressed = self
+            .budget
+            .as_ref()
+            .is_some_and(|budget| budget.bytes() > mostly(budget) || budget.requests() > budget.max_requests() / 4 * 3);
         if pressed && self.this_second < PRESSED_RATE {
             return Err(Fault::too_slow_for_its_room());
         }
@@ -220,7 +223,7 @@ mod tests {
 
     #[test]
     fn capacity_is_reserved_before_it_is_allocated() {
-        let budget = Budget::new(200 * 1024, 1);
+        let budget = Budget::new(3 * FIRST as u64, 1);
         let mut buffer = Buffer::new(budget.try_reserve(0).unwrap());
         buffer.extend(&[1], 1024 * 1024).unwrap();
         assert_eq!(budget.bytes(), FIRST as u64, "an announced megabyte costs the first step only");
@@ -229,6 +232,19 @@ mod tests {
         assert!(matches!(buffer.extend(&[1], 1024 * 1024), Err(Fault::Refused(_))), "the next step does not fit");
         drop(buffer);
         assert_eq!(budget.bytes(), 0);
+    }
+
+    #[test]
+    fn stalled_requests_give_way_when_their_number_is_what_is_scarce() {
+        let budget = Budget::new(1024, 8);
+        let mut held: Vec<Permit> = (0..6).map(|_| budget.try_reserve(0).unwrap()).collect();
+        let mut pace = Pace::new(Duration::from_secs(60), &budget);
+        let now = Instant::now();
+        assert!(pace.end_second(now).is_ok(), "there is room");
+        held.push(budget.try_reserve(0).unwrap());
+        assert!(matches!(pace.end_second(now), Err(Fault::Refused(_))), "not a byte came");
+        pace.this_second = PRESSED_RATE;
+        assert!(pace.end_second(now).is_ok(), "it moves");
     }
 
     #[test]
