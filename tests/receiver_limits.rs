@@ -201,6 +201,21 @@ async fn announcing_much_and_sending_little_costs_little() {
 // Slow clients.
 
 #[tokio::test]
+async fn a_client_that_closes_its_side_behind_the_request_gets_its_answer() {
+    let server = Server::start().await;
+    let gate = server.recorder.close_gate();
+    let mut stream = http_client(&server).await;
+    let body = spans("x");
+    stream.write_all(&[&head(body.len())[..], &body[..]].concat()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    server.recorder.entered.notified().await;
+    gate.notify_one();
+    let text = String::from_utf8_lossy(&until_closed(&mut stream).await).into_owned();
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    server.at_rest().await;
+}
+
+#[tokio::test]
 async fn a_body_that_stalls_is_408_and_its_memory_comes_back() {
     let mut settings = settings();
     http(&mut settings).read_timeout = SHORT;

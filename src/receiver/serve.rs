@@ -176,6 +176,8 @@ async fn connection(
         // hyper's own header timeout also ends idle connections; ours tells the two apart.
         .header_read_timeout(None)
         .max_buf_size(MAX_HEAD_BYTES)
+        // A client that closes its side behind the request still waits for the answer; without one it would send again.
+        .half_close(true)
         .keep_alive(rules.keep_alive);
     builder
         .http2()
