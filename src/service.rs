@@ -3,6 +3,7 @@
 
 mod blueprint;
 mod enforce;
+mod observe;
 mod registry;
 mod running;
 mod to;

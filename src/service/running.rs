@@ -2,14 +2,15 @@
 
 use super::{
     Blueprint,
+    observe::{Measured, Watcher, sample_queue},
     registry::{Exporter, Processor},
 };
 use crate::{
     config::{self, ComponentId, ConfigError},
     detect::Engine,
-    exporter::{self, Outcome, debug, file, nop, otlp_grpc, otlp_http},
+    exporter::{debug, file, nop, otlp_grpc, otlp_http},
     otlp::{Bounds, Signal},
-    pipeline::{Destination, Gateway, Payload, Pipeline, Stage},
+    pipeline::{Destination, Gateway, Pipeline, Stage, Transport},
     processor::{identity::Identity, mask::Mask, memory_limiter::MemoryLimiter},
     receiver::{self, Receiver},
     telemetry::{
@@ -26,8 +27,6 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 /// Of the time to stop, the receivers' share: what is in hand is answered before the queues are emptied.
 const RECEIVERS_SHARE: f64 = 0.5;
-/// How often queue sizes are shown to the metrics.
-const QUEUE_SAMPLE: Duration = Duration::from_secs(1);
 
 /// Why a checked configuration did not start.
 #[derive(Debug, thiserror::Error)]
@@ -228,15 +227,14 @@ impl Service {
             }
             let name = id.to_string();
             let gateway = Arc::new(Gateway::new(&name, fed, Bounds::default()));
-            let observer =
-                Arc::new(move |signal: Signal, transport: crate::pipeline::Transport, why: receiver::Rejected| {
-                    tracing::debug!(
-                        signal = signal.name(),
-                        transport = transport.name(),
-                        why = why.name(),
-                        "request rejected"
-                    );
-                });
+            let observer = Arc::new(move |signal: Signal, transport: Transport, why: receiver::Rejected| {
+                tracing::debug!(
+                    signal = signal.name(),
+                    transport = transport.name(),
+                    why = why.name(),
+                    "request rejected"
+                );
+            });
             let receiver = Receiver::start(&name, settings, gateway, observer).await?;
             self.addresses.grpc = self.addresses.grpc.or(receiver.grpc_address());
             self.addresses.http = self.addresses.http.or(receiver.http_address());
@@ -338,72 +336,4 @@ async fn listen(path: &str, endpoint: &str) -> Result<(TcpListener, SocketAddr),
         },
         source,
     })
-}
-
-/// Connects an exporter to metrics and health.
-struct Watcher {
-    metrics: ExporterMetrics,
-    health: Health,
-    id: String,
-}
-
-impl exporter::Observer for Watcher {
-    fn items(&self, outcome: Outcome, signal: Signal, items: u64) {
-        let kind = signal.items();
-        match outcome {
-            Outcome::Sent => self.metrics.sent(kind, items),
-            Outcome::Rejected => self.metrics.rejected(kind, items),
-            Outcome::SendFailed => self.metrics.send_failed(kind, items),
-            Outcome::Dropped => self.metrics.dropped(kind, items),
-        }
-    }
-
-    fn worker_panicked(&self) {
-        // A guard that goes without its worker having finished is what reports it.
-        drop(self.health.guard(format!("exporter {}", self.id)));
-    }
-}
-
-/// A destination that counts what it has no room for.
-struct Measured {
-    destination: Arc<dyn Destination>,
-    metrics: ExporterMetrics,
-}
-
-impl Destination for Measured {
-    fn id(&self) -> &str {
-        self.destination.id()
-    }
-
-    fn budget(&self) -> &crate::pipeline::Budget {
-        self.destination.budget()
-    }
-
-    fn refused(&self, payload: &Payload) {
-        self.metrics.enqueue_failed(payload.signal.items(), payload.count);
-    }
-
-    fn enqueue(&self, permit: crate::pipeline::Permit, payload: Payload) {
-        self.destination.enqueue(permit, payload);
-    }
-
-    fn drain(&self, deadline: Instant) -> std::pin::Pin<Box<dyn Future<Output = u64> + Send + '_>> {
-        self.destination.drain(deadline)
-    }
-}
-
-/// Shows the queue's size to the metrics, in requests as the Collector does.
-async fn sample_queue(destination: Arc<dyn Destination>, metrics: ExporterMetrics, stopped: impl Future<Output = ()>) {
-    metrics.queue_capacity(destination.budget().max_requests());
-    let sample = async {
-        let mut ticks = tokio::time::interval(QUEUE_SAMPLE);
-        loop {
-            ticks.tick().await;
-            metrics.queue_size(destination.budget().requests());
-        }
-    };
-    tokio::select! {
-        () = sample => {}
-        () = stopped => {}
-    }
 }
