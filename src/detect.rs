@@ -7,6 +7,7 @@
 //! * `checks`, `gate`: checksums, and whether a value looks like chance or like words.
 //! * `resolve`: overlaps; `replace`: what stands in place of a hit.
 
+mod again;
 mod assign;
 mod catalog;
 mod checks;
@@ -181,6 +182,14 @@ impl Engine {
     pub fn scan(&self, buffer: &[u8], fields: &[Field], hits: &mut Vec<Hit>) -> Seen {
         debug_assert!(fields.windows(2).all(|w| w[0].end() <= w[1].start as usize));
         debug_assert!(fields.last().is_none_or(|f| f.end() <= buffer.len()));
+        let from = hits.len();
+        let mut seen = self.scan_once(buffer, fields, hits);
+        seen.unscanned += again::look(self, buffer, fields, hits, from).unscanned;
+        seen
+    }
+
+    /// One look.
+    fn scan_once(&self, buffer: &[u8], fields: &[Field], hits: &mut Vec<Hit>) -> Seen {
         MASKS.with_borrow_mut(|masks| scan::scan(&self.catalog, buffer, fields, masks, hits))
     }
 

@@ -197,6 +197,12 @@ pub(super) fn value_after(scan: &mut Scan<'_>, from: usize, high: usize) -> Opti
     {
         v += 1;
     }
+    // A marker is what an earlier pass, or a client, made of the value; what is glued to it is judged as one.
+    if let Some(end) = marker::run_at(&scan.catalog.rules, data, v, high)
+        && data[end..high].first().is_some_and(u8::is_ascii_alphanumeric)
+    {
+        v = end;
+    }
     // An escaped line break or tab between name and value.
     while v + 2 < most
         && data[v] == b'\\'
@@ -625,7 +631,7 @@ pub(super) fn flag(scan: &mut Scan<'_>, field: usize, dash: usize) {
         return;
     }
     let Some(value) = value_after(scan, dash + skip, text.high) else { return };
-    if marker::within(&scan.catalog.rules, data, value.range.clone()) {
+    if marker::is_all_of(&scan.catalog.rules, data, value.range.clone()) {
         return;
     }
     let bytes = &data[value.range.clone()];

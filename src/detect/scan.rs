@@ -685,13 +685,12 @@ impl<'a> Scan<'a> {
 
     /// Adds a finding of a detector.
     pub fn add(&mut self, detector: Detector, place: Range<usize>, confidence: Confidence, weight: u8) {
-        // A named value in which an earlier pass left a marker was judged then; to judge what is left of it anew would
-        // mask more at every pass.
+        // A named value that an earlier pass made a marker is done.
         let named = matches!(
             detector,
             Detector::Password | Detector::Secret | Detector::Authorization | Detector::Cookie | Detector::UrlPassword
         );
-        if named && marker::within(&self.catalog.rules, self.data, place.clone()) {
+        if named && marker::is_all_of(&self.catalog.rules, self.data, place.clone()) {
             return;
         }
         if place.start < place.end {

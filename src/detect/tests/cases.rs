@@ -312,3 +312,20 @@ fn floods_end_masked_or_clean_but_end() {
 fn debug_output_shows_no_text() {
     assert!(format!("{:?}", Engine::builtin()).len() < 40);
 }
+
+/// A client can write a marker; the rest of the value is judged without it.
+#[test]
+fn a_marker_does_not_save_what_stands_beside_it() {
+    for text in [
+        "password=hunter2xyz[MASKED:email]",
+        "password=[MASKED:email]hunter2xyz",
+        "https://u:hunter2xyz[MASKED:email]@h.example/",
+        "Authorization: Bearer [MASKED:email]hunter2xyz0123456789",
+        r#"{"password": "hunter2xyz [MASKED:email]"}"#,
+        "curl -u admin:hunter2xyz[MASKED:email] https://h.example",
+    ] {
+        gone(text, "hunter2xyz");
+    }
+    let (masked, _) = replace::mask_keyed(Engine::builtin(), b"Tr0ub4dor[MASKED:email]", b"password");
+    assert!(!masked.windows(9).any(|window| window == b"Tr0ub4dor"));
+}
