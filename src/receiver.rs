@@ -40,14 +40,14 @@ pub type Observer = Arc<dyn Fn(Signal, Transport, Rejected) + Send + Sync>;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address could not be listened on.
-    #[error("{path}: cannot listen on {endpoint}: {source}; {advice}")]
+    #[error("{path}: cannot listen on {endpoint}: {cause}; {advice}")]
     Bind {
         /// Where the address is configured.
         path: String,
         /// The address as configured.
         endpoint: String,
         /// What the system said.
-        source: io::Error,
+        cause: io::Error,
         /// What to do.
         advice: &'static str,
     },
@@ -155,15 +155,15 @@ async fn listen(id: &str, protocol: &str, endpoint: &str) -> Result<(TcpListener
         let address = listener.local_addr()?;
         io::Result::Ok((listener, address))
     };
-    bound.await.map_err(|source| StartError::Bind {
+    bound.await.map_err(|cause| StartError::Bind {
         path: format!("receivers::{id}::protocols::{protocol}::endpoint"),
         endpoint: endpoint.to_owned(),
-        advice: match source.kind() {
+        advice: match cause.kind() {
             io::ErrorKind::AddrInUse => "stop the program that uses the port, or set another endpoint",
             io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege; set a higher port",
             io::ErrorKind::AddrNotAvailable => "set an address this machine has, 0.0.0.0 for all of them",
             _ => "set endpoint to host:port, such as 127.0.0.1:4317",
         },
-        source,
+        cause,
     })
 }

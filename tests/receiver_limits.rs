@@ -548,9 +548,9 @@ async fn an_address_in_use_is_named_with_its_path_and_what_to_do() {
         let recorder = Recorder::new();
         Receiver::start("otlp/two", settings, recorder, Arc::new(|_, _, _| ())).await.unwrap_err()
     };
-    let StartError::Bind { path, endpoint, source, .. } = start(&taken).await;
+    let StartError::Bind { path, endpoint, cause, .. } = start(&taken).await;
     assert_eq!(path, "receivers::otlp/two::protocols::grpc::endpoint");
-    assert_eq!((endpoint, source.kind()), (server.grpc().to_string(), ErrorKind::AddrInUse));
+    assert_eq!((endpoint, cause.kind()), (server.grpc().to_string(), ErrorKind::AddrInUse));
     let text = start(&taken).await.to_string();
     assert!(text.contains("cannot listen on 127.0.0.1:") && text.contains("stop the program that uses"), "{text}");
 

@@ -90,12 +90,12 @@ impl Plan {
     }
 
     /// Applies the plan to its request.
-    pub fn render(&self, request: &Request) -> Rendered {
+    pub fn render(self, request: &Request) -> Rendered {
         let blocks = |trace_id| self.verdict(trace_id) == Verdict::Block;
         let Request { signal, bytes, index, .. } = request;
         let blocked = index.items.iter().filter(|item| blocks(item.trace_id)).count() as u64;
         if blocked == 0 {
-            let passed = otlp::render(*signal, bytes, &composed(self.edits.clone()));
+            let passed = otlp::render(*signal, bytes, &composed(self.edits));
             return Rendered { passed: Some(passed), count: index.count, rejected: 0 };
         }
         // Verdicts are by trace and metrics have none, so here items are what is counted: spans or log records.
@@ -104,8 +104,9 @@ impl Plan {
             return Rendered { passed: None, count: 0, rejected: blocked };
         }
         let keeps = |item: usize| index.items.get(item).is_none_or(|item| !blocks(item.trace_id));
-        let mut edits = self.edits.clone();
-        edits.extend(split::removals(*signal, bytes, index, keeps));
+        let removals = split::removals(*signal, bytes, index, keeps);
+        let mut edits = self.edits;
+        edits.extend(removals);
         Rendered { passed: Some(otlp::render(*signal, bytes, &composed(edits))), count, rejected: blocked }
     }
 }
@@ -122,6 +123,10 @@ fn composed(mut edits: Vec<Edit>) -> Vec<Edit> {
             .then((a.start != a.end).cmp(&(b.start != b.end)))
             .then_with(|| if a.start == a.end { b.container.cmp(&a.container) } else { b.end.cmp(&a.end) })
     });
+    // What masking alone plans is disjoint, and may be millions of edits: nothing is copied for it.
+    if edits.windows(2).all(|pair| pair[0].end <= pair[1].start && pair[0].start < pair[0].end) {
+        return edits;
+    }
     let (insertions, changes): (Vec<Edit>, Vec<Edit>) = edits.into_iter().partition(|edit| edit.start == edit.end);
     let changes = disjoint(changes);
     let kept = insertions.into_iter().filter(|insertion| !swallowed(insertion, &changes));

@@ -41,14 +41,14 @@ pub enum StartError {
     #[error(transparent)]
     Metrics(#[from] prometheus::InstallError),
     /// An address of tracegate's own cannot be listened on.
-    #[error("{path}: cannot listen on {endpoint}: {source}; {advice}")]
+    #[error("{path}: cannot listen on {endpoint}: {cause}; {advice}")]
     Bind {
         /// Where it is configured.
         path: String,
         /// The address.
         endpoint: String,
         /// What the system says.
-        source: std::io::Error,
+        cause: std::io::Error,
         /// What to do.
         advice: &'static str,
     },
@@ -327,13 +327,13 @@ async fn listen(path: &str, endpoint: &str) -> Result<(TcpListener, SocketAddr),
         let address = listener.local_addr()?;
         Ok((listener, address))
     };
-    bound.await.map_err(|source: std::io::Error| StartError::Bind {
+    bound.await.map_err(|cause: std::io::Error| StartError::Bind {
         path: path.to_owned(),
         endpoint: endpoint.to_owned(),
-        advice: match source.kind() {
+        advice: match cause.kind() {
             std::io::ErrorKind::AddrInUse => "stop the program that uses the port, or set another one",
             _ => "set it to host:port, such as 127.0.0.1:8888",
         },
-        source,
+        cause,
     })
 }
