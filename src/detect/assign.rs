@@ -7,6 +7,7 @@ use std::ops::Range;
 use super::catalog::Detector;
 use super::gate::{Look, look};
 use super::scan::Scan;
+use super::simd::SKIPPED;
 use super::words::Tier;
 use super::{Confidence, Field, marker, structure};
 
@@ -22,20 +23,8 @@ const TOKEN: usize = 8192;
 /// The cost of looking at one name and its value (see [`Scan::spend`]).
 const OPERATOR_WORK: usize = 400;
 
-/// What may stand between a name and its operator, and digits at the end of a name.
-const SKIPPED: [bool; 256] = {
-    let mut table = [false; 256];
-    let bytes = b"\" \\'\t]`?|.+0123456789_";
-    let mut i = 0;
-    while i < bytes.len() {
-        table[bytes[i] as usize] = true;
-        i += 1;
-    }
-    table
-};
-
 /// Whether the operator at `place` can follow a name of interest: the last letters before it decide.
-#[inline]
+#[cold]
 pub(super) fn interesting(catalog: &super::catalog::Catalog, data: &[u8], place: usize) -> bool {
     let mut q = place;
     let floor = place.saturating_sub(AROUND);
@@ -50,6 +39,16 @@ pub(super) fn interesting(catalog: &super::catalog::Catalog, data: &[u8], place:
         None => [b'_', if q > 2 { data[q - 3] } else { b'_' }, data[q - 2], data[q - 1]],
     };
     catalog.words.may_end(last) || data[place] == b':' && (data[q - 1] == b'D' || data.get(place + 1) == Some(&b'/'))
+}
+
+/// The same for an operator before which `skipped` bytes may be skipped, at least four bytes from the start.
+#[inline(always)]
+pub(super) fn interesting_behind(catalog: &super::catalog::Catalog, data: &[u8], place: usize, skipped: usize) -> bool {
+    let q = place - skipped.min(AROUND);
+    let Some(last) = data[..q].last_chunk::<4>() else { return false };
+    let marker_or_url =
+        (data[place] == b':') & ((last[3] == b'D') | (data.get(place + 1).copied().unwrap_or(0) == b'/'));
+    catalog.words.may_end(*last) | marker_or_url
 }
 
 /// An operator (`=` or `:`) behind something that may be a name.
@@ -130,8 +129,7 @@ fn name_before(data: &[u8], low: usize, place: usize) -> Option<Range<usize>> {
     }
     start = (start + escape_letters(data, low, start)).min(end);
     // The rule id of an own marker is no name.
-    let marked = data[low..start.max(low)].ends_with(b"[MASKED:")
-        || memchr::memmem::find(&data[start.min(end)..end], b"MASKED:").is_some();
+    let marked = data[low..start].ends_with(marker::OPEN);
     (start + 1 < end && !marked).then_some(start..end)
 }
 
@@ -430,8 +428,8 @@ pub(super) fn spoken_password(scan: &mut Scan<'_>, field: usize, sw: usize) {
     while at < text.high && at < sw + 24 && (data[at].is_ascii_alphanumeric() || data[at] == b'_') {
         at += 1;
     }
-    let word = data[sw - 3..at].to_ascii_lowercase();
-    if !matches!(&word[..], b"password" | b"passwd" | b"passwort" | b"passwords") {
+    let word = &data[sw - 3..at];
+    if ![&b"password"[..], b"passwd", b"passwort", b"passwords"].iter().any(|w| w.eq_ignore_ascii_case(word)) {
         return;
     }
     // Not when an operator follows: then it is a name.
@@ -458,7 +456,7 @@ pub(super) fn spoken_password(scan: &mut Scan<'_>, field: usize, sw: usize) {
         return;
     }
     let bytes = &data[value.range.clone()];
-    if bytes.len() < 4 || bytes.len() > 128 || scan.catalog.words.placeholder(bytes) {
+    if bytes.len() < 4 || bytes.len() > 128 {
         return;
     }
     let strong = bytes.iter().any(u8::is_ascii_digit) || bytes.iter().any(|c| b"!@#$%^&*".contains(c));
@@ -466,7 +464,8 @@ pub(super) fn spoken_password(scan: &mut Scan<'_>, field: usize, sw: usize) {
     if xml && !data[value.range.end..text.high].starts_with(b"</") {
         return;
     }
-    if (strong && !bytes.starts_with(b"http")) || xml || (says && value.quoted && !bytes.contains(&b' ')) {
+    let likely = (strong && !bytes.starts_with(b"http")) || xml || (says && value.quoted && !bytes.contains(&b' '));
+    if likely && !scan.catalog.words.placeholder(bytes) {
         scan.add(Detector::Password, value.range, Confidence::Medium, 1);
     }
 }

@@ -154,6 +154,8 @@ pub(super) struct Catalog {
     pub tilde: Vec<u16>,
     /// Patterns whose anchor is an operator and the three bytes before it (`aCS:`).
     operators: ByteMap<Vec<u16>>,
+    /// Bit of the hash of the bytes before and at such an operator.
+    operator_ends: Box<[u64; 1024]>,
     detectors: [u16; DETECTORS.len()],
 }
 
@@ -271,8 +273,13 @@ impl Catalog {
             bucket.sort_by_key(|&p| std::cmp::Reverse(patterns[p as usize].literal));
             bucket.dedup();
         }
+        let mut operator_ends = Box::new([0u64; 1024]);
+        for ends in operators.keys() {
+            let bit = three(ends[0], ends[1], ends[2]);
+            operator_ends[bit >> 6] |= 1 << (bit & 63);
+        }
         let words = Words::new(lists, context, operators.keys().map(|k| [k[0], k[1], k[2]]))?;
-        Ok(Catalog { rules, patterns, sets, words, anchors, buckets, tilde, operators, detectors })
+        Ok(Catalog { rules, patterns, sets, words, anchors, buckets, tilde, operators, operator_ends, detectors })
     }
 
     /// Whether any pattern is anchored at these bytes; may say yes wrongly, never no.
@@ -288,7 +295,12 @@ impl Catalog {
     }
 
     /// The patterns anchored at an operator behind these bytes (three, and the operator).
+    #[inline]
     pub fn at_operator(&self, four: &[u8]) -> &[u16] {
+        let bit = three(four[0], four[1], four[2]);
+        if self.operator_ends[bit >> 6] >> (bit & 63) & 1 == 0 {
+            return &[];
+        }
         self.operators.get(four).map_or(&[], Vec::as_slice)
     }
 

@@ -111,6 +111,15 @@ pub(super) fn beside(scan: &mut Scan<'_>, field: usize, start: usize, end: usize
 
 fn digits_in(scan: &mut Scan<'_>, field: usize, text: &Text<'_>, place: usize) {
     let data = text.data;
+    let rest = &data[place..text.high];
+    let n = rest.iter().position(|c| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let single = !(n + 1 < rest.len() && matches!(rest[n], b' ' | b'-') && rest[n + 1].is_ascii_digit());
+    // Digits of a decimal number, as in embeddings: no card, too long for a group of an account number.
+    let decimal = place >= text.low + 2 && data[place - 1] == b'.' && data[place - 2].is_ascii_alphanumeric();
+    if single && n > 4 && (decimal || !(13..=19).contains(&n)) {
+        scan.spend(field, 60);
+        return;
+    }
     let mut groups = [Group { start: 0, end: 0 }; 6];
     let mut count = 0;
     let mut at = place;

@@ -25,6 +25,8 @@ pub(super) struct Found {
 pub(super) struct Scan<'a> {
     pub catalog: &'a Catalog,
     pub data: &'a [u8],
+    /// Offset of the first field.
+    begin: usize,
     pub fields: &'a [Field],
     pub spans: Spans,
     /// The field the spans belong to.
@@ -130,6 +132,8 @@ struct Carry {
     dash: u64,
     space: u64,
     digit: u64,
+    skip: u64,
+    s: u64,
 }
 
 /// Places of one block that most blocks do not have.
@@ -138,7 +142,8 @@ struct Rare {
     at: u64,
     dashes: u64,
     flags: u64,
-    sw: u64,
+    /// `ssw`, the middle of "password": its `s` before the `w`.
+    ssw: u64,
 }
 
 /// The places of the bits of a mask whose first bit is at `at`.
@@ -174,9 +179,11 @@ pub(super) fn scan(
 
 fn pass(catalog: &Catalog, data: &[u8], fields: &[Field], masks: &mut Masks, hits: &mut Vec<Hit>) -> Seen {
     let (Some(first), Some(last)) = (fields.first(), fields.last()) else { return Seen::default() };
+    let (begin, end) = (first.start as usize, last.end().min(data.len()));
     let mut scan = Scan {
         catalog,
         data,
+        begin,
         fields,
         spans: Spans::new(),
         spans_of: usize::MAX,
@@ -192,7 +199,6 @@ fn pass(catalog: &Catalog, data: &[u8], fields: &[Field], masks: &mut Masks, hit
         valued: 0,
         pem_end: 0,
     };
-    let (begin, end) = (first.start as usize, last.end().min(data.len()));
     let mut cursors = Cursors::default();
     let mut carry = Carry::default();
     let mut inside = 0usize;
@@ -204,7 +210,9 @@ fn pass(catalog: &Catalog, data: &[u8], fields: &[Field], masks: &mut Masks, hit
             inside += 1;
         }
         clip(masks, words, base, stop, &fields[inside..]);
-        masks.blocks[words..].fill(simd::Block::default());
+        if let Some(behind) = masks.blocks.get_mut(words) {
+            *behind = simd::Block::default();
+        }
         let here = words.min(CHUNK / 64);
         scan.chunk(masks, here, base, &mut cursors, &mut carry);
         base += CHUNK;
@@ -294,12 +302,25 @@ impl<'a> Scan<'a> {
             carry.token_word = token;
             carry.inner = inner;
 
-            for place in places(at, now.operator) {
-                if assign::interesting(self.catalog, self.data, place) {
+            let mut operators = now.operator;
+            while operators != 0 {
+                let bit = operators.trailing_zeros();
+                operators &= operators - 1;
+                let place = at + bit as usize;
+                // The bytes before the operator from the top bit down.
+                let before = ((u128::from(carry.skip) | u128::from(now.skip) << 64) >> bit) as u64;
+                let skipped = before.leading_ones() as usize;
+                let yes = if place < self.begin + skipped + 4 {
+                    assign::interesting(self.catalog, self.data, place)
+                } else {
+                    assign::interesting_behind(self.catalog, self.data, place, skipped)
+                };
+                if yes {
                     let field = cursors.operators.field(self.fields, place);
                     assign::operator(self, field, place);
                 }
             }
+            carry.skip = now.skip;
 
             // Digits with single spaces and dashes between them.
             let digit = now.digit;
@@ -327,11 +348,12 @@ impl<'a> Scan<'a> {
                 at: now.at,
                 dashes: four & !(dash >> 1 | next.dash << 63),
                 flags: dash & (now.space << 1 | carry.space >> 63) & !(now.space >> 1 | next.space << 63),
-                sw: now.sw,
+                ssw: now.s & (now.s << 1 | carry.s >> 63) & (now.w >> 1 | next.w << 63),
             };
             carry.space = now.space;
             carry.dash = dash;
-            if rare.plus | rare.at | rare.dashes | rare.flags | rare.sw != 0 {
+            carry.s = now.s;
+            if rare.plus | rare.at | rare.dashes | rare.flags | rare.ssw != 0 {
                 self.rare(at, rare, cursors);
             }
         }
@@ -360,8 +382,8 @@ impl<'a> Scan<'a> {
                 assign::flag(self, field, place);
             }
         }
-        for place in places(at, rare.sw) {
-            if place > 1 && data[place - 1] | 0x20 == b's' && data[place - 2] | 0x20 == b'a' {
+        for place in places(at, rare.ssw) {
+            if place > 1 && data[place - 2] | 0x20 == b'a' {
                 let field = cursors.sw.field(self.fields, place);
                 assign::spoken_password(self, field, place);
             }

@@ -148,27 +148,32 @@ fn set_of(spelled: &str) -> Set {
 /// Where the latest stretch of each set ends, so that many tries inside one stretch cost its length once.
 pub(super) struct Spans {
     ends: [Range<usize>; MAX_SETS],
+    /// Sets of which a stretch is known, as bits.
+    known: u128,
 }
+
+const _: () = assert!(MAX_SETS <= u128::BITS as usize);
 
 impl Spans {
     /// Nothing known yet.
     pub fn new() -> Self {
-        Spans { ends: [const { 0..0 }; MAX_SETS] }
+        Spans { ends: [const { 0..0 }; MAX_SETS], known: 0 }
     }
 
     /// Forgets everything; for another buffer or field.
     pub fn clear(&mut self) {
-        self.ends = [const { 0..0 }; MAX_SETS];
+        self.known = 0;
     }
 
     /// The end of the stretch of `set` that begins at or before `from`, not beyond `limit`.
     fn end(&mut self, index: u8, set: &Set, data: &[u8], from: usize, limit: usize) -> usize {
         let known = &mut self.ends[index as usize];
-        if known.contains(&from) {
+        if self.known >> index & 1 == 1 && known.contains(&from) {
             return known.end;
         }
         let end = data[from..limit].iter().position(|&c| !set[c as usize]).map_or(limit, |n| from + n);
         *known = from..end;
+        self.known |= 1 << index;
         end
     }
 }

@@ -91,6 +91,33 @@ const fn classes() -> [u8; 256] {
     table
 }
 
+/// What may stand between a name and its operator, and digits at the end of a name.
+pub(super) const SKIPPED: [bool; 256] = {
+    let mut table = [false; 256];
+    let bytes = b"\" \\'\t]`?|.+0123456789_";
+    let mut i = 0;
+    while i < bytes.len() {
+        table[bytes[i] as usize] = true;
+        i += 1;
+    }
+    table
+};
+
+/// [`SKIPPED`] by low nibble: bit n says that the byte with this low nibble and the high nibble n is a member.
+const SKIP_LOW: [u8; 16] = {
+    let mut low = [0u8; 16];
+    let mut c = 0;
+    while c < 128 {
+        if SKIPPED[c] {
+            low[c & 15] |= 1 << (c >> 4);
+        }
+        c += 1;
+    }
+    low
+};
+/// The bit of each high nibble; none for bytes beyond ASCII.
+const SKIP_HIGH: [u8; 16] = [1, 2, 4, 8, 16, 32, 64, 128, 0, 0, 0, 0, 0, 0, 0, 0];
+
 /// The bit masks of 64 bytes: bit `i` speaks of byte `i`.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(super) struct Block {
@@ -110,12 +137,16 @@ pub(super) struct Block {
     pub space: u64,
     /// `+`.
     pub plus: u64,
-    /// `s` followed by `w` in either case (the middle of "password").
-    pub sw: u64,
+    /// `s` in either case.
+    pub s: u64,
+    /// `w` in either case.
+    pub w: u64,
+    /// What may stand between a name and its operator, see [`SKIPPED`].
+    pub skip: u64,
 }
 
 impl Block {
-    /// Only the bits of `inside`.
+    /// Only the bits of `inside`; `skip` stays, it tells how far to look back.
     pub fn keep(&mut self, inside: u64) {
         for word in [
             &mut self.token,
@@ -126,7 +157,8 @@ impl Block {
             &mut self.dash,
             &mut self.space,
             &mut self.plus,
-            &mut self.sw,
+            &mut self.s,
+            &mut self.w,
         ] {
             *word &= inside;
         }
@@ -163,12 +195,11 @@ pub(super) fn classify(data: &[u8], masks: &mut Masks) -> usize {
 /// The scalar twin of [`classify`].
 pub(super) fn classify_scalar(data: &[u8], masks: &mut Masks) {
     for (k, bytes) in data.chunks(64).enumerate() {
-        let after = data.get(k * 64 + 64).copied().unwrap_or(0);
-        masks.blocks[k] = block_scalar(bytes, after);
+        masks.blocks[k] = block_scalar(bytes);
     }
 }
 
-fn block_scalar(bytes: &[u8], after: u8) -> Block {
+fn block_scalar(bytes: &[u8]) -> Block {
     let mut b = Block::default();
     for (i, &c) in bytes.iter().enumerate() {
         let class = CLASS[c as usize];
@@ -182,27 +213,27 @@ fn block_scalar(bytes: &[u8], after: u8) -> Block {
         b.dash |= on(c == b'-');
         b.space |= on(c == b' ');
         b.plus |= on(c == b'+');
-        let next = bytes.get(i + 1).copied().unwrap_or(if i == 63 { after } else { 0 });
-        b.sw |= on(c | 0x20 == b's' && next | 0x20 == b'w');
+        b.s |= on(c | 0x20 == b's');
+        b.w |= on(c | 0x20 == b'w');
+        b.skip |= on(SKIPPED[c as usize]);
     }
     b
 }
 
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
-    use super::{Block, HIGH, LOW, Masks, class};
+    use super::{Block, HIGH, LOW, Masks, SKIP_HIGH, SKIP_LOW, class};
     use std::arch::x86_64::*;
 
     #[target_feature(enable = "avx2")]
     pub(super) unsafe fn classify(data: &[u8], masks: &mut Masks) {
-        for (k, (bytes, out)) in data.chunks(64).zip(&mut masks.blocks).enumerate() {
-            // The byte behind a block decides about its last bit of `sw`, so a block reads one byte further where
-            // there is one; zero, which is of no class, where there is none.
-            match data[k * 64..].first_chunk::<65>() {
+        for (bytes, out) in data.chunks(64).zip(&mut masks.blocks) {
+            match bytes.first_chunk::<64>() {
                 // SAFETY: this function has the same target feature.
                 Some(bytes) => unsafe { block(bytes, out) },
                 None => {
-                    let mut padded = [0u8; 65];
+                    // Zero is of no class.
+                    let mut padded = [0u8; 64];
                     padded[..bytes.len()].copy_from_slice(bytes);
                     // SAFETY: this function has the same target feature.
                     unsafe { block(&padded, out) }
@@ -220,30 +251,32 @@ mod avx2 {
 
     #[target_feature(enable = "avx2")]
     #[inline]
-    unsafe fn block(bytes: &[u8; 65], out: &mut Block) {
-        // SAFETY: offsets 0, 1, 32 and 33 plus 32 bytes stay within the 65 bytes; the tables are 16 bytes each.
-        let (a, a1, b, b1, low, high) = unsafe {
+    unsafe fn block(bytes: &[u8; 64], out: &mut Block) {
+        // SAFETY: offsets 0 and 32 plus 32 bytes stay within the 64 bytes; the tables are 16 bytes each.
+        let (a, b, low, high, skip_low, skip_high) = unsafe {
             let p = bytes.as_ptr();
+            let table = |t: &[u8; 16]| _mm256_broadcastsi128_si256(_mm_loadu_si128(t.as_ptr().cast()));
             (
                 _mm256_loadu_si256(p.cast()),
-                _mm256_loadu_si256(p.add(1).cast()),
                 _mm256_loadu_si256(p.add(32).cast()),
-                _mm256_loadu_si256(p.add(33).cast()),
-                _mm256_broadcastsi128_si256(_mm_loadu_si128(LOW.as_ptr().cast())),
-                _mm256_broadcastsi128_si256(_mm_loadu_si128(HIGH.as_ptr().cast())),
+                table(&LOW),
+                table(&HIGH),
+                table(&SKIP_LOW),
+                table(&SKIP_HIGH),
             )
         };
         let zero = _mm256_setzero_si256();
         let nibble = _mm256_set1_epi8(15);
+        let (al, bl) = (_mm256_and_si256(a, nibble), _mm256_and_si256(b, nibble));
+        let ah = _mm256_and_si256(_mm256_srli_epi16(a, 4), nibble);
+        let bh = _mm256_and_si256(_mm256_srli_epi16(b, 4), nibble);
         macro_rules! classes {
-            ($v:expr) => {
-                _mm256_and_si256(
-                    _mm256_shuffle_epi8(low, _mm256_and_si256($v, nibble)),
-                    _mm256_shuffle_epi8(high, _mm256_and_si256(_mm256_srli_epi16($v, 4), nibble)),
-                )
+            ($low:expr, $high:expr, $l:expr, $h:expr) => {
+                _mm256_and_si256(_mm256_shuffle_epi8($low, $l), _mm256_shuffle_epi8($high, $h))
             };
         }
-        let (x, y) = (classes!(a), classes!(b));
+        let (x, y) = (classes!(low, high, al, ah), classes!(low, high, bl, bh));
+        let (skip_x, skip_y) = (classes!(skip_low, skip_high, al, ah), classes!(skip_low, skip_high, bl, bh));
         macro_rules! any {
             ($bits:expr) => {{
                 let mask = _mm256_set1_epi8($bits as i8);
@@ -260,14 +293,12 @@ mod avx2 {
             }};
         }
         let case = _mm256_set1_epi8(0x20);
-        let (s, w) = (_mm256_set1_epi8(b's' as i8), _mm256_set1_epi8(b'w' as i8));
-        macro_rules! pair {
-            ($v:expr, $next:expr) => {
-                _mm256_and_si256(
-                    _mm256_cmpeq_epi8(_mm256_or_si256($v, case), s),
-                    _mm256_cmpeq_epi8(_mm256_or_si256($next, case), w),
-                )
-            };
+        let (a_lower, b_lower) = (_mm256_or_si256(a, case), _mm256_or_si256(b, case));
+        macro_rules! letter {
+            ($c:expr) => {{
+                let c = _mm256_set1_epi8($c as i8);
+                bits!(_mm256_cmpeq_epi8(a_lower, c), _mm256_cmpeq_epi8(b_lower, c))
+            }};
         }
         *out = Block {
             token: any!(class::TOKEN),
@@ -278,7 +309,9 @@ mod avx2 {
             dash: is!(b'-'),
             space: is!(b' '),
             plus: is!(b'+'),
-            sw: bits!(pair!(a, a1), pair!(b, b1)),
+            s: letter!(b's'),
+            w: letter!(b'w'),
+            skip: !bits!(_mm256_cmpeq_epi8(skip_x, zero), _mm256_cmpeq_epi8(skip_y, zero)),
         };
     }
 }
