@@ -148,8 +148,8 @@ impl std::fmt::Debug for Engine {
 }
 
 thread_local! {
-    /// The masks of a chunk: too large to be made anew for each small text.
-    static MASKS: RefCell<Box<simd::Masks>> = RefCell::new(simd::Masks::new());
+    /// What the scans of a thread share.
+    static SCRATCH: RefCell<scan::Scratch> = RefCell::new(scan::Scratch::new());
 }
 
 impl Engine {
@@ -190,7 +190,7 @@ impl Engine {
 
     /// One look.
     fn scan_once(&self, buffer: &[u8], fields: &[Field], hits: &mut Vec<Hit>) -> Seen {
-        MASKS.with_borrow_mut(|masks| scan::scan(&self.catalog, buffer, fields, masks, hits))
+        SCRATCH.with_borrow_mut(|scratch| scan::scan(&self.catalog, buffer, fields, scratch, hits))
     }
 
     /// [`Engine::scan`] for one text of its own, with the key that names it.

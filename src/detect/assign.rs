@@ -7,8 +7,8 @@ use std::ops::Range;
 use super::catalog::Detector;
 use super::gate::{Look, look};
 use super::scan::Scan;
-use super::simd::SKIPPED;
-use super::words::Tier;
+use super::simd::{self, SKIPPED, class};
+use super::words::{Memo, Tier};
 use super::{Confidence, Field, marker, structure};
 
 /// Longest name that is looked at.
@@ -84,9 +84,16 @@ pub(super) fn operator(scan: &mut Scan<'_>, field: usize, place: usize) {
             None => return,
         }
     }
+    let key = Memo::key(data, name.start, name.end);
+    if key.is_some_and(|key| scan.memo.dull(&key)) {
+        return;
+    }
     let mut tags = Tags::default();
     let tier = scan.catalog.words.name(&data[name], |patterns| tags.add(patterns));
     if tier == Tier::Not || (tier == Tier::None && tags.count == 0) {
+        if let Some(key) = key {
+            scan.memo.note(key);
+        }
         return;
     }
     // A quote behind a bare name and operator may be the end of the string that both stand in.
@@ -103,6 +110,18 @@ pub(super) fn operator(scan: &mut Scan<'_>, field: usize, place: usize) {
     judge(scan, field, tier, tags.get(), &value, data[place] == b'=');
 }
 
+/// What a name is made of.
+const NAMED: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut c = 0;
+    while c < 256 {
+        let byte = c as u8;
+        table[c] = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'$') || byte >= 0x80;
+        c += 1;
+    }
+    table
+};
+
 /// The name that ends before the operator: an identifier, or up to three words.
 fn name_before(data: &[u8], low: usize, place: usize) -> Option<Range<usize>> {
     let mut end = place;
@@ -117,7 +136,7 @@ fn name_before(data: &[u8], low: usize, place: usize) -> Option<Range<usize>> {
     let mut words = 0;
     while start > floor {
         let c = data[start - 1];
-        if c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-' | b'.' | b'$') || c >= 0x80 {
+        if NAMED[c as usize] {
             start -= 1;
         } else if c == b' ' && words < 2 && start < end && start > floor + 1 && data[start - 2].is_ascii_alphanumeric()
         {
@@ -476,7 +495,9 @@ pub(super) fn before_run(scan: &mut Scan<'_>, field: usize, place: usize) {
     let data = scan.data;
     let text = scan.text(field);
     let before = &data[text.low.max(place.saturating_sub(64))..place];
-    if before.ends_with(b" ") && structure::scheme_word(before).is_some() {
+    // The last letters of the schemes.
+    let scheme = matches!(before, [.., c, b' '] if matches!(c | 0x20, b'r' | b'c' | b'n'));
+    if scheme && structure::scheme_word(before).is_some() {
         structure::credential(scan, field, place, before);
         return;
     }
@@ -485,11 +506,13 @@ pub(super) fn before_run(scan: &mut Scan<'_>, field: usize, place: usize) {
     }
     // Digits and letters must mix for anything below; running text seldom gets further.
     let run = &data[place..text.high.min(place + 256)];
-    let run = &run[..run
-        .iter()
-        .position(|&c| super::simd::CLASS[c as usize] & super::simd::class::TOKEN == 0)
-        .unwrap_or(run.len())];
-    if run.len() < 16 || !run.iter().any(u8::is_ascii_digit) || !run.iter().any(u8::is_ascii_alphabetic) {
+    let (mut n, mut classes) = (0, 0);
+    while n < run.len() && simd::CLASS[run[n] as usize] & class::TOKEN != 0 {
+        classes |= simd::CLASS[run[n] as usize];
+        n += 1;
+    }
+    let run = &run[..n];
+    if n < 16 || classes & class::DIGIT == 0 || classes & (class::ALPHA_46 | class::ALPHA_57) == 0 {
         return;
     }
     // Only what stands on the same line, not in another item, and not behind an operator (that was looked at).

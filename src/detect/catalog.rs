@@ -141,6 +141,16 @@ pub(super) struct Pattern {
     pub check: Option<Check>,
 }
 
+/// The patterns of one anchor.
+struct Bucket {
+    anchor: [u8; 3],
+    /// Most specific first.
+    patterns: Vec<u16>,
+    /// A byte without which none of them can hold, and its offset from the anchor; (0, the anchor's first byte) when
+    /// there is none.
+    probe: (u8, u8),
+}
+
 /// The compiled catalog.
 pub(super) struct Catalog {
     pub rules: Vec<Rule>,
@@ -148,8 +158,10 @@ pub(super) struct Catalog {
     pub sets: Sets,
     pub words: Words,
     anchors: Box<[u64; 1024]>,
-    /// Patterns by anchor, found through `three`.
-    buckets: ByteMap<Vec<u16>>,
+    /// Patterns by anchor.
+    buckets: Vec<Bucket>,
+    /// 1 + the position in `buckets`, in open addressing by `three`; 0 for none.
+    slots: Box<[u16]>,
     /// Patterns whose anchor is the two bytes before the place (`Q~`).
     pub tilde: Vec<u16>,
     /// Patterns whose anchor is an operator and the three bytes before it (`aCS:`).
@@ -273,13 +285,46 @@ impl Catalog {
             bucket.sort_by_key(|&p| std::cmp::Reverse(patterns[p as usize].literal));
             bucket.dedup();
         }
+        let buckets: Vec<Bucket> = buckets
+            .into_iter()
+            .map(|(anchor, bucket)| {
+                let anchor = [anchor[0], anchor[1], anchor[2]];
+                let probe = probe(bucket.iter().map(|&p| &patterns[p as usize])).unwrap_or((0, anchor[0]));
+                Bucket { anchor, patterns: bucket, probe }
+            })
+            .collect();
+        let size = (4 * buckets.len()).next_power_of_two();
+        if u16::try_from(buckets.len()).is_err() {
+            return Err("the shapes begin in more than 65535 ways".into());
+        }
+        let mut slots = vec![0u16; size].into_boxed_slice();
+        for (i, bucket) in buckets.iter().enumerate() {
+            let [a, b, c] = bucket.anchor;
+            let mut slot = three(a, b, c) & (size - 1);
+            while slots[slot] != 0 {
+                slot = (slot + 1) & (size - 1);
+            }
+            slots[slot] = i as u16 + 1;
+        }
         let mut operator_ends = Box::new([0u64; 1024]);
         for ends in operators.keys() {
             let bit = three(ends[0], ends[1], ends[2]);
             operator_ends[bit >> 6] |= 1 << (bit & 63);
         }
         let words = Words::new(lists, context, operators.keys().map(|k| [k[0], k[1], k[2]]))?;
-        Ok(Catalog { rules, patterns, sets, words, anchors, buckets, tilde, operators, operator_ends, detectors })
+        Ok(Catalog {
+            rules,
+            patterns,
+            sets,
+            words,
+            anchors,
+            buckets,
+            slots,
+            tilde,
+            operators,
+            operator_ends,
+            detectors,
+        })
     }
 
     /// Whether any pattern is anchored at these bytes; may say yes wrongly, never no.
@@ -289,9 +334,21 @@ impl Catalog {
         self.anchors[bit >> 6] >> (bit & 63) & 1 == 1
     }
 
-    /// The patterns anchored at these bytes, most specific first.
-    pub fn starting(&self, three: &[u8]) -> &[u16] {
-        self.buckets.get(three).map_or(&[], Vec::as_slice)
+    /// The patterns that can hold at the first byte of `text`, most specific first, and how many are anchored there.
+    pub fn starting(&self, text: &[u8]) -> (&[u16], usize) {
+        let Some(anchor) = text.first_chunk::<3>() else { return (&[], 0) };
+        let mask = self.slots.len() - 1;
+        let mut slot = three(anchor[0], anchor[1], anchor[2]) & mask;
+        loop {
+            let Some(i) = usize::from(self.slots[slot]).checked_sub(1) else { return (&[], 0) };
+            let bucket = &self.buckets[i];
+            if bucket.anchor == *anchor {
+                let (offset, byte) = bucket.probe;
+                let there = text.get(offset as usize) == Some(&byte);
+                return (if there { &bucket.patterns } else { &[] }, bucket.patterns.len());
+            }
+            slot = (slot + 1) & mask;
+        }
     }
 
     /// The patterns anchored at an operator behind these bytes (three, and the operator).
@@ -308,6 +365,37 @@ impl Catalog {
     pub fn rule_of(&self, detector: Detector) -> u16 {
         self.detectors[detector as usize]
     }
+}
+
+/// A literal byte at a fixed offset that every one of `patterns` has, if none of them can hold without it.
+fn probe<'a>(patterns: impl Iterator<Item = &'a Pattern>) -> Option<(u8, u8)> {
+    let mut common: Option<Vec<(u8, u8)>> = None;
+    for pattern in patterns {
+        // A token that was cut need not reach so far.
+        if pattern.cuttable {
+            return None;
+        }
+        let mut here = Vec::new();
+        let mut at = 0usize;
+        for element in &pattern.forward {
+            match element {
+                Element::Literal(l) => {
+                    here.extend(l.iter().zip(at..64).map(|(&c, i)| (i as u8, c)));
+                    at += l.len();
+                }
+                &Element::Repeat { min, max, .. } if min == max => at += min as usize,
+                Element::Repeat { .. } => break,
+            }
+            if at >= 64 {
+                break;
+            }
+        }
+        common = Some(match common {
+            None => here,
+            Some(before) => before.into_iter().filter(|p| here.contains(p)).collect(),
+        });
+    }
+    common?.into_iter().find(|&(offset, _)| offset >= 3)
 }
 
 fn valid_id(id: &str) -> bool {

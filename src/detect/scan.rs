@@ -8,6 +8,7 @@ use super::catalog::{Catalog, Detector, LONG};
 use super::checks::Verdict;
 use super::shape::{Matched, Spans, Text, backwards, forwards};
 use super::simd::{self, CHUNK, Masks, WORDS};
+use super::words::Memo;
 use super::{Confidence, Field, Hit, Seen, assign, marker, personal, resolve, structure};
 
 /// What a place is masked for, before overlaps are resolved.
@@ -21,8 +22,23 @@ pub(super) struct Found {
     pub weight: u8,
 }
 
+/// What scans use again and again: too large to be made anew for each small text.
+pub(super) struct Scratch {
+    masks: Box<Masks>,
+    memo: Box<Memo>,
+}
+
+impl Scratch {
+    /// Nothing known yet.
+    pub fn new() -> Self {
+        Scratch { masks: Masks::new(), memo: Memo::new() }
+    }
+}
+
 /// The state of one scan.
 pub(super) struct Scan<'a> {
+    /// Names without interest.
+    pub memo: &'a mut Memo,
     pub catalog: &'a Catalog,
     pub data: &'a [u8],
     /// Offset of the first field.
@@ -55,6 +71,11 @@ pub(super) struct Scan<'a> {
 /// Work allowed per byte of a field, on top of a fixed amount, before the rest of the field is masked unscanned.
 const WORK_PER_BYTE: usize = 16;
 const WORK_FIXED: usize = 64 * 1024;
+
+/// The cost of trying so many patterns (see [`Scan::spend`]).
+fn best_work(patterns: usize) -> usize {
+    60 + 40 * patterns
+}
 
 /// Where a loop over the events of one class stands: events come in ascending order.
 #[derive(Clone, Copy, Default)]
@@ -146,6 +167,41 @@ struct Rare {
     ssw: u64,
 }
 
+/// A run that became long enough at `bit` of `now`: the separators among its first bytes, and whether letters and digits
+/// mix in it, or may do so behind the end of this word.
+#[inline(always)]
+fn run_start(carry: &Carry, now: &simd::Block, bit: u32) -> (u32, bool) {
+    const BACK: u32 = LONG as u32 - 1;
+    let from = |before: u64, now: u64| match bit.checked_sub(BACK) {
+        Some(n) => now >> n,
+        None => before >> (64 + bit - BACK) | now << (BACK - bit),
+    };
+    let separators = from(carry.separator, now.separator);
+    let early = separators as u32 & ((1 << BACK) - 1);
+    // Only a run that has letters and digits can be more than a word or a number.
+    if now.token >> bit == !0 >> bit {
+        return (early, true);
+    }
+    let token = from(carry.token_word, now.token);
+    if token == !0 {
+        // The run ends in the bits that were shifted out.
+        return (early, far_mixed(carry, now, bit));
+    }
+    let run = token & !(token + 1);
+    let digits = from(carry.digit, now.digit) & run;
+    (early, digits != 0 && run & !digits & !separators != 0)
+}
+
+#[cold]
+fn far_mixed(carry: &Carry, now: &simd::Block, bit: u32) -> bool {
+    let shift = 64 + bit - (LONG as u32 - 1);
+    let from = |before: u64, now: u64| (u128::from(before) | u128::from(now) << 64) >> shift;
+    let token = from(carry.token_word, now.token);
+    let run = token & !(token + 1);
+    let digits = from(carry.digit, now.digit) & run;
+    digits != 0 && run & !digits & !from(carry.separator, now.separator) != 0
+}
+
 /// The places of the bits of a mask whose first bit is at `at`.
 #[inline(always)]
 fn places(at: usize, mut mask: u64) -> impl Iterator<Item = usize> {
@@ -161,15 +217,16 @@ pub(super) fn scan(
     catalog: &Catalog,
     data: &[u8],
     mut fields: &[Field],
-    masks: &mut Masks,
+    scratch: &mut Scratch,
     hits: &mut Vec<Hit>,
 ) -> Seen {
     let mut seen = Seen::default();
+    scratch.memo.serve(&catalog.words);
     // A pass tells fields apart by the bytes between them; where there are none, another pass begins.
     while !fields.is_empty() {
         let touching = fields.windows(2).position(|w| w[0].end() >= w[1].start as usize);
         let (now, later) = fields.split_at(touching.map_or(fields.len(), |n| n + 1));
-        let more = pass(catalog, data, now, masks, hits);
+        let more = pass(catalog, data, now, scratch, hits);
         seen.markers += more.markers;
         seen.unscanned += more.unscanned;
         fields = later;
@@ -177,10 +234,12 @@ pub(super) fn scan(
     seen
 }
 
-fn pass(catalog: &Catalog, data: &[u8], fields: &[Field], masks: &mut Masks, hits: &mut Vec<Hit>) -> Seen {
+fn pass(catalog: &Catalog, data: &[u8], fields: &[Field], scratch: &mut Scratch, hits: &mut Vec<Hit>) -> Seen {
     let (Some(first), Some(last)) = (fields.first(), fields.last()) else { return Seen::default() };
     let (begin, end) = (first.start as usize, last.end().min(data.len()));
+    let masks = &mut scratch.masks;
     let mut scan = Scan {
+        memo: &mut scratch.memo,
         catalog,
         data,
         begin,
@@ -276,23 +335,20 @@ impl<'a> Scan<'a> {
             let long = carry.token.long(token, TOKEN_STEPS);
             let rising = carry.token.rising(long);
             let inner = separator & long;
-            let mut points = rising | ((inner << 1 | carry.inner >> 63) & token);
+            // Places behind separators: of those where a token can begin only the first three bytes are asked here.
+            let mut behind = (inner << 1 | carry.inner >> 63) & token;
+            let mut points = rising;
+            while behind != 0 {
+                let bit = behind.trailing_zeros();
+                behind &= behind - 1;
+                points |= u64::from(self.may_be_point(at + bit as usize)) << bit;
+            }
             while points != 0 {
                 let bit = points.trailing_zeros();
                 points &= points - 1;
                 let place = at + bit as usize;
                 if rising >> bit & 1 == 1 {
-                    // The separators among the first twelve.
-                    let both = u128::from(carry.separator) | u128::from(separator) << 64;
-                    let shift = bit + 64 - (LONG as u32 - 1);
-                    let early = (both >> shift) as u32 & ((1 << (LONG - 1)) - 1);
-                    // Only a run that has letters and digits can be more than a word or a number. One that reaches the
-                    // end of this word may have them later.
-                    let from = |before: u64, now: u64| (u128::from(before) | u128::from(now) << 64) >> shift;
-                    let run = from(carry.token_word, token);
-                    let run = run & !(run + 1);
-                    let digits = from(carry.digit, now.digit) & run;
-                    let mixed = token >> bit == !0 >> bit || (digits != 0 && run & !digits & !(both >> shift) != 0);
+                    let (early, mixed) = run_start(carry, now, bit);
                     self.run(place + 1 - LONG, early, mixed, &mut cursors.points);
                 } else {
                     self.point(place, &mut cursors.points);
@@ -308,7 +364,7 @@ impl<'a> Scan<'a> {
                 operators &= operators - 1;
                 let place = at + bit as usize;
                 // The bytes before the operator from the top bit down.
-                let before = ((u128::from(carry.skip) | u128::from(now.skip) << 64) >> bit) as u64;
+                let before = carry.skip >> bit | now.skip << 1 << (63 - bit);
                 let skipped = before.leading_ones() as usize;
                 let yes = if place < self.begin + skipped + 4 {
                     assign::interesting(self.catalog, self.data, place)
@@ -410,7 +466,18 @@ impl<'a> Scan<'a> {
         while early != 0 {
             let place = start + early.trailing_zeros() as usize + 1;
             early &= early - 1;
-            self.point(place, cursor);
+            if self.may_be_point(place) {
+                self.point(place, cursor);
+            }
+        }
+    }
+
+    /// Whether [`Scan::point`] has anything to do at a place.
+    #[inline(always)]
+    fn may_be_point(&self, place: usize) -> bool {
+        match self.data[place - 1..].first_chunk::<4>() {
+            Some(&[before, a, b, c]) => self.catalog.may_start(a, b, c) | (before == b'~'),
+            None => false,
         }
     }
 
@@ -474,7 +541,18 @@ impl<'a> Scan<'a> {
         let high = self.text(field).high;
         let mut place = place.max(self.closed);
         // What follows a token directly is looked at as well: once the token is a marker, it would stand alone.
-        while place + 3 <= high && self.best(field, place, catalog.starting(&self.data[place..place + 3])) {
+        while place + 3 <= high {
+            let (patterns, anchored) = catalog.starting(&self.data[place..high]);
+            if patterns.is_empty() {
+                // To find that out has its cost too.
+                if anchored > 0 {
+                    self.spend(field, best_work(anchored));
+                }
+                return;
+            }
+            if !self.best(field, place, patterns) {
+                return;
+            }
             place = self.done;
         }
     }
@@ -553,7 +631,7 @@ impl<'a> Scan<'a> {
 
     /// The first pattern that holds wins; one of which only the beginning is there counts when no other holds.
     fn best(&mut self, field: usize, place: usize, patterns: &[u16]) -> bool {
-        if patterns.is_empty() || !self.spend(field, 60 + 40 * patterns.len()) {
+        if patterns.is_empty() || !self.spend(field, best_work(patterns.len())) {
             return false;
         }
         let mut cut = None;
@@ -635,21 +713,24 @@ impl<'a> Scan<'a> {
         if field.key_len > 0 {
             assign::keyed_field(self, index, field);
         }
+        let bytes = &self.data[text.low..text.high];
+        let is = |c: u8, classes: u8| simd::CLASS[c as usize] & classes != 0;
         // The cheap look before an operator reads four bytes, of which some stand before the field here.
-        for place in text.low + 1..text.high.min(text.low + 5) {
-            if simd::CLASS[self.data[place] as usize] & simd::class::OPERATOR != 0 {
-                self.valued = 0;
-                assign::operator(self, index, place);
+        if bytes.iter().take(5).skip(1).fold(false, |any, &c| any | is(c, simd::class::OPERATOR)) {
+            for place in text.low + 1..text.high.min(text.low + 5) {
+                if is(self.data[place], simd::class::OPERATOR) {
+                    self.valued = 0;
+                    assign::operator(self, index, place);
+                }
             }
         }
         // A run too short for the masks may still be a token that the end of the field cut.
-        let n = self.data[text.low..text.high]
-            .iter()
-            .rev()
-            .take(LONG)
-            .take_while(|&&c| simd::CLASS[c as usize] & simd::class::TOKEN != 0)
-            .count();
-        if (CUT_LEAST + 3..LONG).contains(&n) {
+        let n = LONG - 1;
+        const _: () = assert!(CUT_LEAST + 3 == LONG - 1);
+        let Some(tail) = bytes.last_chunk::<{ LONG - 1 }>() else { return };
+        let run = tail.iter().fold(!0, |all, &c| all & if is(c, simd::class::TOKEN) { !0u8 } else { 0 }) != 0;
+        let longer = bytes.len() > n && is(bytes[bytes.len() - n - 1], simd::class::TOKEN);
+        if run && !longer {
             self.done = 0;
             let start = text.high - n;
             for place in start..text.high - CUT_LEAST {

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Deserialize;
 
@@ -65,6 +66,8 @@ pub(super) type ByteMap<V> = HashMap<Box<[u8]>, V, BuildHasherDefault<Fnv>>;
 
 /// The compiled words.
 pub(super) struct Words {
+    /// Tells these words from others, so that a [`Memo`] is not asked about the wrong ones.
+    id: u64,
     tails: ByteMap<Tier>,
     qualifiers: ByteMap<()>,
     glued: Vec<(Box<[u8]>, Tier)>,
@@ -171,7 +174,9 @@ impl Words {
             let bit = three(a, b, 0);
             context_starts[bit >> 6] |= 1 << (bit & 63);
         }
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         Ok(Words {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
             context_starts,
             part_starts,
             tails,
@@ -279,6 +284,65 @@ impl Words {
     /// True for a value that a provider publishes as an example.
     pub fn is_published(&self, value: &[u8]) -> bool {
         self.published.contains_key(value)
+    }
+}
+
+/// Names that were looked up and are of no interest: the same ones come again and again. A small table in which a
+/// later name takes the place of an earlier one.
+pub(super) struct Memo {
+    /// The [`Words`] that judged them.
+    words: u64,
+    names: [NameKey; 256],
+}
+
+/// A name of up to 32 bytes, behind zeros.
+type NameKey = [u64; 4];
+
+impl Memo {
+    /// Empty.
+    pub fn new() -> Box<Self> {
+        Box::new(Memo { words: 0, names: [[0; 4]; 256] })
+    }
+
+    /// Forgets everything that other words than these said.
+    pub fn serve(&mut self, words: &Words) {
+        if self.words != words.id {
+            self.words = words.id;
+            self.names = [[0; 4]; 256];
+        }
+    }
+
+    /// The key of the name `data[..end][start..]`, unless it is too long or too near to the beginning.
+    #[inline]
+    pub fn key(data: &[u8], start: usize, end: usize) -> Option<NameKey> {
+        let len = end - start;
+        let bytes = data[..end].last_chunk::<32>().filter(|_| (1..=32).contains(&len))?;
+        let (words, _) = bytes.as_chunks::<8>();
+        let skip = 32 - len;
+        let mut key = [0u64; 4];
+        for (i, (out, word)) in key.iter_mut().zip(words).enumerate() {
+            let drop = (skip.saturating_sub(8 * i)).min(8) as u32 * 8;
+            *out = u64::from_le_bytes(*word).checked_shr(drop).unwrap_or(0);
+        }
+        // Bytes before the name are gone; what is left of each word tells names of different lengths apart, because no
+        // name holds a zero byte.
+        Some(key)
+    }
+
+    fn slot(key: &NameKey) -> usize {
+        let mixed = key.iter().fold(0u64, |h, &w| (h.rotate_left(23) ^ w).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        (mixed >> 56) as usize
+    }
+
+    /// Whether this name is known to be of no interest.
+    #[inline]
+    pub fn dull(&self, key: &NameKey) -> bool {
+        self.names[Self::slot(key)] == *key
+    }
+
+    /// Notes that it is.
+    pub fn note(&mut self, key: NameKey) {
+        self.names[Self::slot(&key)] = key;
     }
 }
 
