@@ -140,6 +140,24 @@ async fn h5_refusals_come_in_json_to_a_json_client() {
     assert!(server.recorder.last().2.transport == Transport::Http);
 }
 
+/// A list of one-digit doubles takes four times as many bytes in protobuf; the limit holds for both forms.
+#[tokio::test]
+async fn h6_json_that_grows_beyond_the_limit_is_413() {
+    let server = Server::with(limited(10_000)).await;
+    let metrics = |doubles: usize| {
+        let bounds = vec!["1"; doubles].join(",");
+        format!(
+            "{{\"resourceMetrics\":[{{\"scopeMetrics\":[{{\"metrics\":[{{\"name\":\"m\",\"histogram\":{{\"dataPoints\":\
+             [{{\"explicitBounds\":[{bounds}]}}]}}}}]}}]}}]}}"
+        )
+    };
+    assert!(metrics(2000).len() < 10_000);
+    for (doubles, status) in [(1000, 200), (2000, 413)] {
+        let request = post(&server, "/v1/metrics", JSON).body(metrics(doubles).into()).unwrap();
+        assert_eq!(send(request).await.status(), status);
+    }
+}
+
 #[tokio::test]
 async fn h6_oversize_json_is_413() {
     let server = Server::with(limited(1000)).await;

@@ -196,7 +196,7 @@ impl Http {
         };
         match encoding {
             Encoding::Protobuf => Ok((bytes, permit)),
-            Encoding::Json => self.intake.convert(signal, bytes, permit).await,
+            Encoding::Json => self.intake.convert(signal, bytes, permit, self.max_body_bytes).await,
         }
     }
 

@@ -50,18 +50,24 @@ impl Intake {
         inflate::inflate(&self.workers, coding, packed, permit, limit).await
     }
 
-    /// Turns an OTLP/JSON request into protobuf.
+    /// Turns an OTLP/JSON request into protobuf of at most `limit` bytes.
     pub(super) async fn convert(
         &self,
         signal: Signal,
         text: Bytes,
         mut permit: Permit,
+        limit: usize,
     ) -> Result<(Bytes, Permit), Fault> {
-        // Protobuf is the shorter form of what it can express, so the text's length bounds the result.
+        // Protobuf is nearly always the shorter form.
         charge(&mut permit, text.len() as u64)?;
         let large = text.len() > INLINE_BYTES;
         let work = move || match json::to_protobuf(signal, &text, &Bounds::default()) {
-            Ok(bytes) => Ok((Bytes::from(bytes), permit)),
+            // The exception is lists of doubles of one digit: two characters become eight bytes.
+            Ok(bytes) if bytes.len() > limit => Err(Fault::too_large(limit)),
+            Ok(bytes) => {
+                charge(&mut permit, bytes.len().saturating_sub(text.len()) as u64)?;
+                Ok((Bytes::from(bytes), permit))
+            }
             Err(error) if error.over_bounds => Err(Fault::Refused(Refusal::TooLarge(error.to_string()))),
             Err(error) => Err(Fault::Refused(Refusal::Malformed(format!("not an OTLP/JSON export request: {error}")))),
         };
