@@ -103,34 +103,21 @@ struct Cursors {
     sw: Cursor,
 }
 
-/// Finds stretches of at least so many set bits in a stream of words, each reported where it becomes long enough.
-#[derive(Default)]
-struct Stretch {
-    /// The word before, and what it was after each halving.
-    before: [u64; 4],
-    long: u64,
+/// Bit i of the result: bit i of `now` and the `N - 1` bits before it are all set, where the steps double their number
+/// up to `N`; `before` is the word before.
+#[inline(always)]
+fn long(before: u64, now: u64, steps: &[u32]) -> u64 {
+    let mut w = u128::from(now) << 64 | u128::from(before);
+    for step in steps {
+        w &= w << step;
+    }
+    (w >> 64) as u64
 }
 
-impl Stretch {
-    /// Bit i of the result: the last `1 + steps` bits up to i are all set.
-    #[inline(always)]
-    fn long(&mut self, word: u64, steps: [u32; 4]) -> u64 {
-        let mut w = word;
-        for (before, step) in self.before.iter_mut().zip(steps) {
-            let shifted = w << step | *before >> (64 - step);
-            *before = w;
-            w &= shifted;
-        }
-        w
-    }
-
-    /// The bits of `long` at which a stretch became long enough.
-    #[inline(always)]
-    fn rising(&mut self, long: u64) -> u64 {
-        let rising = long & !(long << 1 | self.long >> 63);
-        self.long = long;
-        rising
-    }
+/// The bits of `long` at which a stretch of at least `n` became long enough.
+#[inline(always)]
+fn rising(long: u64, before: u64, now: u64, n: usize) -> u64 {
+    long & !(now << n | before >> (64 - n))
 }
 
 /// Steps that make [`LONG`] bits.
@@ -144,8 +131,7 @@ const _: () = assert!(1 + 1 + 2 + 4 + 3 == GROUP);
 /// Carries over the edge of two words of the masks.
 #[derive(Default)]
 struct Carry {
-    token: Stretch,
-    group: Stretch,
+    group: u64,
     /// Separators of the word before, and those that stand far enough inside a run.
     separator: u64,
     token_word: u64,
@@ -332,12 +318,12 @@ impl<'a> Scan<'a> {
             let token = now.token;
             let separator = now.separator;
             // Bit i of `long`: byte i is at least the twelfth of a run of token characters.
-            let long = carry.token.long(token, TOKEN_STEPS);
-            let rising = carry.token.rising(long);
-            let inner = separator & long;
+            let long_token = long(carry.token_word, token, &TOKEN_STEPS);
+            let rising_token = rising(long_token, carry.token_word, token, LONG);
+            let inner = separator & long_token;
             // Places behind separators: of those where a token can begin only the first three bytes are asked here.
             let mut behind = (inner << 1 | carry.inner >> 63) & token;
-            let mut points = rising;
+            let mut points = rising_token;
             while behind != 0 {
                 let bit = behind.trailing_zeros();
                 behind &= behind - 1;
@@ -347,7 +333,7 @@ impl<'a> Scan<'a> {
                 let bit = points.trailing_zeros();
                 points &= points - 1;
                 let place = at + bit as usize;
-                if rising >> bit & 1 == 1 {
+                if rising_token >> bit & 1 == 1 {
                     let (early, mixed) = run_start(carry, now, bit);
                     self.run(place + 1 - LONG, early, mixed, &mut cursors.points);
                 } else {
@@ -372,8 +358,7 @@ impl<'a> Scan<'a> {
                     assign::interesting_behind(self.catalog, self.data, place, skipped)
                 };
                 if yes {
-                    let field = cursors.operators.field(self.fields, place);
-                    assign::operator(self, field, place);
+                    self.operator(place, &mut cursors.operators);
                 }
             }
             carry.skip = now.skip;
@@ -384,14 +369,17 @@ impl<'a> Scan<'a> {
             if digit | carry.digit != 0 {
                 let before = digit << 1 | carry.digit >> 63;
                 let group = digit | (now.space | now.dash) & before & after;
-                let long = carry.group.long(group, GROUP_STEPS);
-                for last in places(at, carry.group.rising(long)) {
-                    let place = last + 1 - GROUP;
-                    let field = cursors.digits.field(self.fields, place);
-                    personal::digits(self, field, place);
+                // Most numbers are short: few blocks get beyond four in a row.
+                if long(carry.group, group, &GROUP_STEPS[..2]) != 0 {
+                    let long_group = long(carry.group, group, &GROUP_STEPS);
+                    let rising_group = rising(long_group, carry.group, group, GROUP);
+                    if rising_group != 0 {
+                        self.groups(at, rising_group, &mut cursors.digits);
+                    }
                 }
+                carry.group = group;
             } else {
-                carry.group = Stretch::default();
+                carry.group = 0;
             }
             carry.digit = digit;
 
@@ -415,7 +403,25 @@ impl<'a> Scan<'a> {
         }
     }
 
+    /// Calls of these stay out of the loop over the blocks, which needs the registers.
+    #[inline(never)]
+    fn operator(&mut self, place: usize, cursor: &mut Cursor) {
+        let field = cursor.field(self.fields, place);
+        assign::operator(self, field, place);
+    }
+
+    /// Groups of digits, each long enough at a bit of `ends`.
+    #[inline(never)]
+    fn groups(&mut self, at: usize, ends: u64, cursor: &mut Cursor) {
+        for last in places(at, ends) {
+            let place = last + 1 - GROUP;
+            let field = cursor.field(self.fields, place);
+            personal::digits(self, field, place);
+        }
+    }
+
     /// What most blocks do not have.
+    #[inline(never)]
     fn rare(&mut self, at: usize, rare: Rare, cursors: &mut Cursors) {
         let data = self.data;
         for place in places(at, rare.plus) {
@@ -447,6 +453,7 @@ impl<'a> Scan<'a> {
     }
 
     /// A run of token characters that begins at `start`; bit i of `early` says that byte `start + i` is a separator.
+    #[inline(never)]
     fn run(&mut self, start: usize, mut early: u32, mixed: bool, cursor: &mut Cursor) {
         let [a, b, c] = [self.data[start], self.data[start + 1], self.data[start + 2]];
         if start >= self.done && self.catalog.may_start(a, b, c) {
@@ -482,7 +489,7 @@ impl<'a> Scan<'a> {
     }
 
     /// A place behind a separator in a run, where a token can begin.
-    #[inline]
+    #[inline(never)]
     fn point(&mut self, place: usize, cursor: &mut Cursor) {
         let Some(&[a, b, c]) = self.data[place..].first_chunk::<3>() else { return };
         if place < self.done {
