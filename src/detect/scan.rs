@@ -345,6 +345,7 @@ impl<'a> Scan<'a> {
             carry.inner = inner;
 
             let mut operators = now.operator;
+            let mut named = 0;
             while operators != 0 {
                 let bit = operators.trailing_zeros();
                 operators &= operators - 1;
@@ -357,9 +358,10 @@ impl<'a> Scan<'a> {
                 } else {
                     assign::interesting_behind(self.catalog, self.data, place, skipped)
                 };
-                if yes {
-                    self.operator(place, &mut cursors.operators);
-                }
+                named |= u64::from(yes) << bit;
+            }
+            if named != 0 {
+                self.operators(at, named, &mut cursors.operators);
             }
             carry.skip = now.skip;
 
@@ -403,11 +405,14 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Calls of these stay out of the loop over the blocks, which needs the registers.
+    /// Operators behind what may be names. This and what follows stays out of the loop over the blocks, which needs the
+    /// registers.
     #[inline(never)]
-    fn operator(&mut self, place: usize, cursor: &mut Cursor) {
-        let field = cursor.field(self.fields, place);
-        assign::operator(self, field, place);
+    fn operators(&mut self, at: usize, named: u64, cursor: &mut Cursor) {
+        for place in places(at, named) {
+            let field = cursor.field(self.fields, place);
+            assign::operator(self, field, place);
+        }
     }
 
     /// Groups of digits, each long enough at a bit of `ends`.
