@@ -28,12 +28,7 @@ pub(super) fn email(scan: &mut Scan<'_>, field: usize, at: usize) {
     if start == at {
         return;
     }
-    // The user and password of a URL are no mail address, nor is the user of a git remote.
-    let before = &data[text.low.max(start.saturating_sub(160))..start];
-    let delimiter = |c: &u8| *c <= b' ' || b"/?#&,;()<>\"'`\\".contains(c);
-    if before.iter().rposition(delimiter).is_some_and(|n| before[..=n].ends_with(b"://")) {
-        return;
-    }
+    // The user of a git remote is none.
     if &data[start..at] == b"git" {
         return;
     }
@@ -59,8 +54,30 @@ pub(super) fn email(scan: &mut Scan<'_>, field: usize, at: usize) {
     {
         return;
     }
+    // The user and password of a URL are no mail address. Asked last: the look back is long.
+    let before = &data[text.low.max(start.saturating_sub(160))..start];
+    if before.iter().rposition(|&c| DELIMITER[c as usize]).is_some_and(|n| before[..=n].ends_with(b"://")) {
+        return;
+    }
     scan.add(Detector::Email, start..at + 1 + domain.len(), Confidence::Medium, 1);
 }
+
+/// What ends the user information of a URL, or stands before it.
+const DELIMITER: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut c = 0;
+    while c <= b' ' as usize {
+        table[c] = true;
+        c += 1;
+    }
+    let bytes = b"/?#&,;()<>\"'`\\";
+    let mut i = 0;
+    while i < bytes.len() {
+        table[bytes[i] as usize] = true;
+        i += 1;
+    }
+    table
+};
 
 /// One group of digits.
 #[derive(Clone, Copy)]
