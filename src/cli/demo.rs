@@ -168,7 +168,7 @@ fn conclude(out: &mut impl Write, secrets: &Secrets, style: Style) -> io::Result
     )?;
     writeln!(out, "    {}", all.map(|planted| planted.what).join(", "))?;
     let kept = agent::KEPT.map(|(what, _)| what).join(", ");
-    writeln!(out, "  Unchanged, though some look like secrets: {kept}, and all other text.")?;
+    writeln!(out, "  Unchanged, though some look like secrets: {kept}.")?;
     writeln!(out, "\n{}", style.bold("Where to go next"))?;
     writeln!(
         out,
