@@ -93,7 +93,8 @@ pub struct Seen {
 }
 
 /// What a rule protects against; decides grouping and default modes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Class {
     /// A credential of a known format.
     Credential,

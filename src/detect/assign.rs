@@ -210,7 +210,7 @@ pub(super) fn value_after(scan: &mut Scan<'_>, from: usize, high: usize) -> Opti
     let most = high.min(from + AROUND);
     while v < most
         && matches!(data[v], b' ' | b'\t' | b'=' | b':' | b'>' | b'~' | b'[' | b'(' | b'\n' | b'\r')
-        && !(data[v] == b'[' && marker::at_start(&scan.catalog.rules, data, v, high))
+        && marker::run_at(&scan.catalog.rules, data, v, high).is_none()
     {
         v += 1;
     }

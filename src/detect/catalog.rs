@@ -31,7 +31,7 @@ pub(super) struct RuleSpec {
     pub version: u32,
     /// For people.
     pub title: String,
-    class: ClassName,
+    class: Class,
     #[allow(dead_code, reason = "read by what shows rules to people; here so that unknown severities are refused")]
     severity: Severity,
     /// Shapes (see [`shape`]).
@@ -66,17 +66,6 @@ pub(super) struct RuleSpec {
 
 fn first_version() -> u32 {
     1
-}
-
-#[derive(Deserialize, Clone, Copy)]
-#[serde(rename_all = "snake_case")]
-enum ClassName {
-    Credential,
-    Generic,
-    PrivateKey,
-    Pii,
-    Financial,
-    Unscanned,
 }
 
 #[derive(Deserialize, Clone, Copy)]
@@ -259,14 +248,7 @@ impl Catalog {
                 id: spec.id.clone(),
                 version: spec.version,
                 title: spec.title.clone(),
-                class: match spec.class {
-                    ClassName::Credential => Class::Credential,
-                    ClassName::Generic => Class::Generic,
-                    ClassName::PrivateKey => Class::PrivateKey,
-                    ClassName::Pii => Class::Pii,
-                    ClassName::Financial => Class::Financial,
-                    ClassName::Unscanned => Class::Unscanned,
-                },
+                class: spec.class,
             });
         }
         if let Some(i) = detectors.iter().position(|&d| d == u16::MAX) {

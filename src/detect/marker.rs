@@ -17,12 +17,6 @@ pub(super) fn at_colon(rules: &[Rule], data: &[u8], low: usize, high: usize, col
     known.then_some(start..colon + 2 + close)
 }
 
-/// Whether a known marker begins at `start`.
-pub(super) fn at_start(rules: &[Rule], data: &[u8], start: usize, high: usize) -> bool {
-    let colon = start + OPEN.len() - 1;
-    colon < high && at_colon(rules, data, start, high, colon).is_some()
-}
-
 /// The end of the known markers that stand one behind the other from `start` on; `None` where none does.
 pub(super) fn run_at(rules: &[Rule], data: &[u8], start: usize, high: usize) -> Option<usize> {
     let mut end = None;

@@ -664,11 +664,7 @@ impl<'a> Scan<'a> {
     fn matches(&mut self, field: usize, place: usize, p: u16) -> Matched {
         let catalog = self.catalog;
         let pattern = &catalog.patterns[p as usize];
-        if self.spans_of != field {
-            self.spans.clear();
-            self.spans_of = field;
-        }
-        let text = self.text(field);
+        let text = self.text_with_spans(field);
         match forwards(&pattern.forward, &catalog.sets, &mut self.spans, &text, place, pattern.open) {
             Matched::Cut(_) if !pattern.cuttable => Matched::No,
             Matched::Cut(end) if end < place + pattern.lead + CUT_LEAST && pattern.back.is_empty() => Matched::No,
@@ -815,15 +811,21 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Tries a contextual pattern on a whole value; true when it is one.
-    pub fn contextual(&mut self, field: usize, value: Range<usize>, p: u16) -> bool {
-        let catalog = self.catalog;
-        let pattern = &catalog.patterns[p as usize];
+    /// A field, with `spans` ready for it: they are remembered within one field only.
+    #[inline]
+    fn text_with_spans(&mut self, field: usize) -> Text<'a> {
         if self.spans_of != field {
             self.spans.clear();
             self.spans_of = field;
         }
-        let text = self.text(field);
+        self.text(field)
+    }
+
+    /// Tries a contextual pattern on a whole value; true when it is one.
+    pub fn contextual(&mut self, field: usize, value: Range<usize>, p: u16) -> bool {
+        let catalog = self.catalog;
+        let pattern = &catalog.patterns[p as usize];
+        let text = self.text_with_spans(field);
         let Matched::Whole(end) = forwards(&pattern.forward, &catalog.sets, &mut self.spans, &text, value.start, false)
         else {
             return false;

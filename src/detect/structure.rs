@@ -192,14 +192,8 @@ pub(super) fn credential(scan: &mut Scan<'_>, field: usize, place: usize, before
 
 /// The value of an Authorization header: the scheme stays, what follows it goes.
 pub(super) fn authorization(scan: &mut Scan<'_>, field: usize, value: &Value) {
+    let Some(Range { start, end }) = header_value(scan, field, value) else { return };
     let data = scan.data;
-    let high = scan.text(field).high;
-    let start = value.range.start;
-    // A bare value ended at the space behind the scheme: take the rest of the line.
-    let end = if value.quoted { value.range.end } else { line_end(data, start, high) };
-    if !scan.spend(field, 200 + 4 * (end - start)) {
-        return;
-    }
     let bytes = &data[start..end];
     let word = bytes.iter().position(|&c| !(c.is_ascii_alphanumeric() || c == b'-')).unwrap_or(bytes.len());
     let spaces = bytes[word..].iter().take_while(|c| **c == b' ').count();
@@ -263,14 +257,8 @@ pub(super) fn scheme(scan: &mut Scan<'_>, field: usize, range: Range<usize>) {
 
 /// A cookie header: everything up to the end of the line or string.
 pub(super) fn cookie(scan: &mut Scan<'_>, field: usize, value: &Value) {
-    let data = scan.data;
-    let high = scan.text(field).high;
-    let start = value.range.start;
-    let end = if value.quoted { value.range.end } else { line_end(data, start, high) };
-    if !scan.spend(field, 200 + 4 * (end - start)) {
-        return;
-    }
-    let bytes = &data[start..end];
+    let Some(Range { start, end }) = header_value(scan, field, value) else { return };
+    let bytes = &scan.data[start..end];
     let Some(equals) = memchr::memchr(b'=', bytes) else { return };
     let name_ok = equals > 0 && bytes[..equals].iter().all(|c| c.is_ascii_alphanumeric() || b"_-.$".contains(c));
     if !name_ok || bytes.len() < equals + 5 || scan.catalog.words.placeholder(&bytes[equals + 1..]) {
@@ -281,6 +269,14 @@ pub(super) fn cookie(scan: &mut Scan<'_>, field: usize, value: &Value) {
         n -= 1;
     }
     scan.add(Detector::Cookie, start..start + n, Confidence::Medium, 1);
+}
+
+/// The whole value of a header: a bare one ended at its first space, so the rest of the line is taken. `None` when the
+/// field's budget is spent.
+fn header_value(scan: &mut Scan<'_>, field: usize, value: &Value) -> Option<Range<usize>> {
+    let start = value.range.start;
+    let end = if value.quoted { value.range.end } else { line_end(scan.data, start, scan.text(field).high) };
+    scan.spend(field, 200 + 4 * (end - start)).then_some(start..end)
 }
 
 /// The end of the line that `start` is in: a line break, raw or escaped, or the quote that closes the string.
