@@ -6,11 +6,13 @@ use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 pub mod admission;
 pub mod gateway;
+pub mod metadata;
 pub mod plan;
 pub mod request;
 
 pub use admission::{Budget, Full, Permit};
 pub use gateway::{Gateway, Pipeline, Stage};
+pub use metadata::Metadata;
 pub use plan::{Finding, Plan, Verdict};
 pub use request::Request;
 
@@ -23,6 +25,8 @@ pub struct Origin {
     pub transport: Transport,
     /// The peer's address, where the transport has one.
     pub peer: Option<SocketAddr>,
+    /// What the client said beside it, where the receiver includes that.
+    pub metadata: Metadata,
 }
 
 /// How a request arrived.
@@ -115,6 +119,8 @@ pub struct Payload {
     pub bytes: Bytes,
     /// Spans, log records or metric data points in it.
     pub count: u64,
+    /// The client's metadata, for batching by it.
+    pub metadata: Metadata,
 }
 
 /// What the pipeline hands payloads to: an exporter with its queue.

@@ -150,7 +150,12 @@ fn run(pipeline: &Arc<Pipeline>, request: &Request) -> Result<Outcome, Refusal> 
         stage.apply(request, &mut plan)?;
     }
     let rendered = plan.render(request);
-    let passed = rendered.passed.map(|bytes| Payload { signal: request.signal, bytes, count: rendered.count });
+    let passed = rendered.passed.map(|bytes| Payload {
+        signal: request.signal,
+        bytes,
+        count: rendered.count,
+        metadata: request.origin.metadata.clone(),
+    });
     Ok(Outcome { pipeline: pipeline.clone(), passed, rejected: rendered.rejected })
 }
 

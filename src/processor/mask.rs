@@ -238,7 +238,7 @@ mod tests {
     use super::*;
     use crate::{
         otlp::{Bounds, Signal},
-        pipeline::{Origin, Transport},
+        pipeline::{Metadata, Origin, Transport},
     };
     use bytes::Bytes;
     use opentelemetry_proto::tonic::{
@@ -264,7 +264,8 @@ mod tests {
         let mut record = LogRecord { attributes, ..Default::default() }.encode_to_vec();
         record.extend_from_slice(extra);
         let bytes = Bytes::from(field(1, field(2, field(2, record))));
-        let origin = Origin { receiver: "otlp".into(), transport: Transport::Http, peer: None };
+        let origin =
+            Origin { receiver: "otlp".into(), transport: Transport::Http, peer: None, metadata: Metadata::default() };
         Request::read(Signal::Logs, bytes, origin, &Bounds::default()).unwrap()
     }
 

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     otlp::{Bounds, Signal, json},
-    pipeline::{Accepted, Budget, Ingest, Origin, Permit, Refusal, Transport},
+    pipeline::{Accepted, Budget, Ingest, Metadata, Origin, Permit, Refusal, Transport},
 };
 use bytes::Bytes;
 use std::{convert::Infallible, net::SocketAddr, sync::Arc};
@@ -91,7 +91,8 @@ impl Intake {
             // A request without telemetry succeeds and is nobody's business (OTLP specification, "OTLP/gRPC").
             return Ok(Accepted::default());
         }
-        let origin = Origin { receiver: self.receiver.clone(), transport, peer: Some(peer) };
+        let origin =
+            Origin { receiver: self.receiver.clone(), transport, peer: Some(peer), metadata: Metadata::default() };
         let (ingest, alive) = (self.ingest.clone(), self.alive.upgrade());
         let work = tokio::spawn(async move {
             let _held = (permit, alive);

@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tracegate::{
     exporter::{Failure, Outgoing, Sender, Sent, otlp_grpc},
     otlp::Signal,
-    pipeline::{Destination, Payload},
+    pipeline::{Destination, Metadata, Payload},
 };
 
 /// Configuration for a backend, with quick retries; `more` replaces keys.
@@ -75,7 +75,7 @@ async fn every_signal_has_its_method() {
     let backend = Backend::start(accepts()).await;
     let (exporter, tally) = start(&backend, json!({}));
     for signal in Signal::ALL {
-        enqueue(&*exporter, Payload { signal, bytes: Bytes::new(), count: 1 }).unwrap();
+        enqueue(&*exporter, Payload { signal, bytes: Bytes::new(), count: 1, metadata: Metadata::default() }).unwrap();
     }
     tally.ended(3).await;
     let mut paths: Vec<String> = backend.seen().into_iter().map(|seen| seen.path).collect();

@@ -20,7 +20,7 @@ use tokio::{
 use tracegate::{
     exporter::{Failure, Outgoing, Sender, Sent, otlp_http},
     otlp::Signal,
-    pipeline::{Destination, Payload},
+    pipeline::{Destination, Metadata, Payload},
 };
 
 const PROTOBUF: &str = "application/x-protobuf";
@@ -156,7 +156,7 @@ async fn e7_paths_are_appended_to_the_endpoint_and_own_endpoints_used_as_they_ar
     });
     let (exporter, tally) = start(&backend, more);
     for signal in Signal::ALL {
-        enqueue(&*exporter, Payload { signal, bytes: Bytes::new(), count: 1 }).unwrap();
+        enqueue(&*exporter, Payload { signal, bytes: Bytes::new(), count: 1, metadata: Metadata::default() }).unwrap();
     }
     tally.ended(3).await;
     let mut paths: Vec<String> = backend.seen().into_iter().map(|seen| seen.path).collect();
@@ -169,7 +169,7 @@ async fn a_signal_without_an_endpoint_is_refused_with_a_reason() {
     let backend = Backend::start(accepts()).await;
     let more = json!({"endpoint": "", "traces_endpoint": format!("http://{}/t", backend.address)});
     let sender = otlp_http::OtlpHttp::new(&config(backend.address, more)).unwrap();
-    let payload = Payload { signal: Signal::Logs, bytes: Bytes::new(), count: 1 };
+    let payload = Payload { signal: Signal::Logs, bytes: Bytes::new(), count: 1, metadata: Metadata::default() };
     let failure = sender.send(&outgoing(payload)).await.unwrap_err();
     assert_eq!(failure.to_string(), "no endpoint is configured for logs");
 }

@@ -25,7 +25,7 @@ use std::{
 use tracegate::{
     exporter::{debug, file, nop},
     otlp::Signal,
-    pipeline::Payload,
+    pipeline::{Metadata, Payload},
 };
 
 /// What the debug exporter prints of these payloads.
@@ -57,7 +57,7 @@ fn agent_step() -> Payload {
         attributes: vec![attribute("exception.message", "no route")],
         ..Event::default()
     }];
-    Payload { signal: Signal::Traces, bytes: request.encode_to_vec().into(), count: 1 }
+    Payload { signal: Signal::Traces, bytes: request.encode_to_vec().into(), count: 1, metadata: Metadata::default() }
 }
 
 fn log_record() -> Payload {
@@ -66,7 +66,7 @@ fn log_record() -> Payload {
     let scope_logs = vec![ScopeLogs { log_records: vec![record], ..ScopeLogs::default() }];
     let request =
         ExportLogsServiceRequest { resource_logs: vec![ResourceLogs { scope_logs, ..ResourceLogs::default() }] };
-    Payload { signal: Signal::Logs, bytes: request.encode_to_vec().into(), count: 1 }
+    Payload { signal: Signal::Logs, bytes: request.encode_to_vec().into(), count: 1, metadata: Metadata::default() }
 }
 
 fn metric_point() -> Payload {
@@ -76,7 +76,7 @@ fn metric_point() -> Payload {
     let scope_metrics = vec![ScopeMetrics { metrics: vec![metric], ..ScopeMetrics::default() }];
     let resource_metrics = vec![ResourceMetrics { scope_metrics, ..ResourceMetrics::default() }];
     let request = ExportMetricsServiceRequest { resource_metrics };
-    Payload { signal: Signal::Metrics, bytes: request.encode_to_vec().into(), count: 1 }
+    Payload { signal: Signal::Metrics, bytes: request.encode_to_vec().into(), count: 1, metadata: Metadata::default() }
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use tracegate::{
         retry::RetryConfig,
     },
     otlp::Signal,
-    pipeline::{Destination, Payload},
+    pipeline::{Destination, Metadata, Payload},
 };
 
 type Script = dyn Fn(usize, &Bytes) -> Result<Sent, Failure> + Send + Sync;
@@ -285,7 +285,12 @@ async fn c10_a_request_over_the_limit_is_split_and_one_item_over_it_is_dropped()
     let mut whole = request("small", 30, 200);
     let huge = request("huge", 1, 5000);
     whole.resource_spans.splice(0..0, huge.resource_spans);
-    let payload = Payload { signal: Signal::Traces, bytes: whole.encode_to_vec().into(), count: 31 };
+    let payload = Payload {
+        signal: Signal::Traces,
+        bytes: whole.encode_to_vec().into(),
+        count: 31,
+        metadata: Metadata::default(),
+    };
     enqueue(&*queue, payload).unwrap();
     tally.ended(31).await;
     assert_eq!(tally.all(), [30, 0, 0, 1]);

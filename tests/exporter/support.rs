@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tracegate::{
     exporter::{Observer, Outcome},
     otlp::Signal,
-    pipeline::{Destination, Full, Payload},
+    pipeline::{Destination, Full, Metadata, Payload},
 };
 
 /// Long enough for any machine; only a failing test waits for it.
@@ -107,7 +107,12 @@ pub fn request(name: &str, count: u64, size: usize) -> ExportTraceServiceRequest
 }
 
 pub fn payload(name: &str, count: u64) -> Payload {
-    Payload { signal: Signal::Traces, bytes: request(name, count, 10).encode_to_vec().into(), count }
+    Payload {
+        signal: Signal::Traces,
+        bytes: request(name, count, 10).encode_to_vec().into(),
+        count,
+        metadata: Metadata::default(),
+    }
 }
 
 /// A payload whose span name is not UTF-8: what one careless client may send.
@@ -115,7 +120,7 @@ pub fn poisoned(name: &str) -> Payload {
     let mut bytes = request(name, 1, 10).encode_to_vec();
     let at = bytes.windows(name.len()).position(|window| window == name.as_bytes()).unwrap();
     bytes[at] = 0xff;
-    Payload { signal: Signal::Traces, bytes: bytes.into(), count: 1 }
+    Payload { signal: Signal::Traces, bytes: bytes.into(), count: 1, metadata: Metadata::default() }
 }
 
 /// Names of the spans in a request, in order.

@@ -16,7 +16,7 @@ use std::{
     sync::{Arc, Mutex},
     time::Instant,
 };
-use tracegate::pipeline::{Budget, Destination, Origin, Payload, Permit, Transport};
+use tracegate::pipeline::{Budget, Destination, Metadata, Origin, Payload, Permit, Transport};
 
 /// A GitHub token in form; the checksum is not one.
 pub fn token() -> String {
@@ -56,7 +56,7 @@ pub fn encoded(request: &impl Message) -> Bytes {
 }
 
 pub fn origin() -> Origin {
-    Origin { receiver: Arc::from("otlp"), transport: Transport::Grpc, peer: None }
+    Origin { receiver: Arc::from("otlp"), transport: Transport::Grpc, peer: None, metadata: Metadata::default() }
 }
 
 /// Keeps what it is given, with the permits.

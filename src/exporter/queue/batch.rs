@@ -154,7 +154,7 @@ mod tests {
     use super::*;
     use crate::{
         exporter::queue::item::Ledger,
-        pipeline::{Budget, Payload},
+        pipeline::{Budget, Metadata, Payload},
     };
     use std::sync::Arc;
 
@@ -168,7 +168,7 @@ mod tests {
 
     fn item(signal: Signal, count: u64, bytes: usize) -> Item {
         let permit = Budget::new(1000, 1).try_reserve(0).unwrap();
-        let payload = Payload { signal, bytes: vec![0; bytes].into(), count };
+        let payload = Payload { signal, bytes: vec![0; bytes].into(), count, metadata: Metadata::default() };
         Item::new(Arc::new(Ledger::new("test", Arc::new(()))), permit, payload)
     }
 
