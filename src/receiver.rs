@@ -53,19 +53,84 @@ pub enum StartError {
     },
 }
 
+/// A port that is listened on.
+#[derive(Clone, Debug)]
+struct Listening {
+    /// As configured.
+    endpoint: String,
+    /// With the real port where port 0 was configured.
+    address: SocketAddr,
+    socket: Arc<TcpListener>,
+}
+
+/// A receiver whose ports are bound; nothing is accepted yet.
+#[derive(Debug)]
+pub struct Bound {
+    id: String,
+    settings: Settings,
+    grpc: Option<Listening>,
+    http: Option<Listening>,
+}
+
 /// A running receiver.
 #[derive(Debug)]
 pub struct Receiver {
-    grpc: Option<SocketAddr>,
-    http: Option<SocketAddr>,
+    grpc: Option<Listening>,
+    http: Option<Listening>,
     budget: Budget,
     phase: watch::Sender<serve::Phase>,
     work: mpsc::Receiver<Infallible>,
 }
 
+impl Bound {
+    /// Answers requests from now on. Must be called within a Tokio runtime.
+    pub fn serve(self, ingest: Arc<dyn Ingest>, observer: Observer) -> Receiver {
+        let Bound { id, settings, grpc, http } = self;
+        let (phase, phases) = watch::channel(serve::Phase::Running);
+        let (alive, work) = mpsc::channel(1);
+        let budget = Budget::new(settings.max_concurrent_bytes, intake::MAX_REQUESTS);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let intake = Arc::new(intake::Intake {
+            receiver: id.as_str().into(),
+            ingest,
+            budget: budget.clone(),
+            workers: Arc::new(Semaphore::new(cores.max(2))),
+            observer,
+            alive: alive.downgrade(),
+        });
+        if let (Some(listening), Some(grpc)) = (&grpc, &settings.grpc) {
+            let (socket, service) = (listening.socket.clone(), grpc.service(intake.clone()));
+            tokio::spawn(serve::accept(socket, service, grpc.rules(&settings), phases.clone(), alive.clone()));
+        }
+        if let (Some(listening), Some(http)) = (&http, &settings.http) {
+            let (socket, service) = (listening.socket.clone(), http.service(intake));
+            tokio::spawn(serve::accept(socket, service, http.rules(&settings), phases, alive));
+        }
+        Receiver { grpc, http, budget, phase, work }
+    }
+}
+
 impl Receiver {
-    /// Listens and serves. `id` is the receiver's id, such as `otlp` or `otlp/internal`. When this returns, every
-    /// address is bound; requests are answered from then on.
+    /// Listens. `id` is the receiver's id, such as `otlp` or `otlp/internal`. A port that one of `previous` has open is
+    /// shared with it, so that one receiver can follow another without a moment in which clients are refused.
+    ///
+    /// # Errors
+    /// [`StartError`] when an address cannot be listened on; nothing new is left listening then.
+    pub async fn bind(id: &str, settings: &Settings, previous: &[&Receiver]) -> Result<Bound, StartError> {
+        let open: Vec<&Listening> =
+            previous.iter().flat_map(|previous| [&previous.grpc, &previous.http]).flatten().collect();
+        let grpc = match &settings.grpc {
+            Some(grpc) => Some(listen(id, "grpc", &grpc.endpoint, &open).await?),
+            None => None,
+        };
+        let http = match &settings.http {
+            Some(http) => Some(listen(id, "http", &http.endpoint, &open).await?),
+            None => None,
+        };
+        Ok(Bound { id: id.to_owned(), settings: settings.clone(), grpc, http })
+    }
+
+    /// Listens and serves: [`Receiver::bind`] and [`Bound::serve`].
     ///
     /// # Errors
     /// [`StartError`] when an address cannot be listened on; nothing is left listening then.
@@ -75,50 +140,17 @@ impl Receiver {
         ingest: Arc<dyn Ingest>,
         observer: Observer,
     ) -> Result<Self, StartError> {
-        let grpc = match &settings.grpc {
-            Some(grpc) => Some((listen(id, "grpc", &grpc.endpoint).await?, grpc)),
-            None => None,
-        };
-        let http = match &settings.http {
-            Some(http) => Some((listen(id, "http", &http.endpoint).await?, http)),
-            None => None,
-        };
-
-        let (phase, phases) = watch::channel(serve::Phase::Running);
-        let (alive, work) = mpsc::channel(1);
-        let budget = Budget::new(settings.max_concurrent_bytes, intake::MAX_REQUESTS);
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let intake = Arc::new(intake::Intake {
-            receiver: id.into(),
-            ingest,
-            budget: budget.clone(),
-            workers: Arc::new(Semaphore::new(cores.max(2))),
-            observer,
-            alive: alive.downgrade(),
-        });
-
-        let mut receiver = Receiver { grpc: None, http: None, budget, phase, work };
-        if let Some(((listener, address), grpc)) = grpc {
-            receiver.grpc = Some(address);
-            let service = grpc.service(intake.clone());
-            tokio::spawn(serve::accept(listener, service, grpc.rules(settings), phases.clone(), alive.clone()));
-        }
-        if let Some(((listener, address), http)) = http {
-            receiver.http = Some(address);
-            let service = http.service(intake);
-            tokio::spawn(serve::accept(listener, service, http.rules(settings), phases, alive));
-        }
-        Ok(receiver)
+        Ok(Receiver::bind(id, settings, &[]).await?.serve(ingest, observer))
     }
 
     /// The address gRPC listens on, with the real port where port 0 was configured.
     pub fn grpc_address(&self) -> Option<SocketAddr> {
-        self.grpc
+        self.grpc.as_ref().map(|listening| listening.address)
     }
 
     /// The address HTTP listens on, with the real port where port 0 was configured.
     pub fn http_address(&self) -> Option<SocketAddr> {
-        self.http
+        self.http.as_ref().map(|listening| listening.address)
     }
 
     /// Room for requests in hand: how much there is and how much is in use.
@@ -136,8 +168,12 @@ impl Receiver {
     }
 }
 
-/// Listens on `endpoint`, IPv4 first where a name has both, as the Collector does.
-async fn listen(id: &str, protocol: &str, endpoint: &str) -> Result<(TcpListener, SocketAddr), StartError> {
+/// Listens on `endpoint`, IPv4 first where a name has both, as the Collector does; on a socket of `open` where one has
+/// this endpoint already.
+async fn listen(id: &str, protocol: &str, endpoint: &str, open: &[&Listening]) -> Result<Listening, StartError> {
+    if let Some(listening) = open.iter().find(|listening| listening.endpoint == endpoint) {
+        return Ok(Listening::clone(listening));
+    }
     let bound = async {
         // ":4317" means every address of the machine.
         let candidates: Vec<SocketAddr> = match endpoint.strip_prefix(':') {
@@ -153,7 +189,7 @@ async fn listen(id: &str, protocol: &str, endpoint: &str) -> Result<(TcpListener
         };
         let listener = TcpListener::bind(&candidates[..]).await?;
         let address = listener.local_addr()?;
-        io::Result::Ok((listener, address))
+        io::Result::Ok(Listening { endpoint: endpoint.to_owned(), address, socket: Arc::new(listener) })
     };
     bound.await.map_err(|cause| StartError::Bind {
         path: format!("receivers::{id}::protocols::{protocol}::endpoint"),

@@ -1,16 +1,21 @@
 //! From a configuration to running pipelines: what a configuration asks for is checked whole before anything starts,
-//! exporters start first and receivers last, and stopping goes the other way.
+//! exporters start first and receivers last, stopping goes the other way, and a reload
+//! exchanges what changed while the rest runs on.
 
 mod blueprint;
 mod enforce;
+mod graph;
 mod observe;
+mod ports;
 mod registry;
+mod retire;
 mod running;
+mod switch;
 mod to;
 
 pub use blueprint::Blueprint;
 pub use registry::KINDS;
-pub use running::{Addresses, Service, StartError};
+pub use running::{Addresses, Backlog, Service, StartError};
 pub use to::forwarding_to;
 
 use crate::config::Source;

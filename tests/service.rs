@@ -2,132 +2,18 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "support/binary.rs"]
+mod binary;
 mod support;
 
+use binary::{Gateway, READY, config, http, output, stderr, stdout};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
-use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpStream},
-    process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::mpsc,
-};
 use support::{encoded, request, span, string, token};
-
-const READY: &str = "Everything is ready. Begin running and processing data.";
-
-fn tracegate(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tracegate"));
-    command.args(args).env_remove("RUST_LOG").env_remove("NO_COLOR");
-    command
-}
-
-fn output(args: &[&str], input: &[u8]) -> Output {
-    let mut process =
-        tracegate(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    process.stdin.take().unwrap().write_all(input).unwrap();
-    process.wait_with_output().unwrap()
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-/// A running gateway, and everything it writes.
-struct Gateway {
-    process: Child,
-    log: mpsc::Receiver<String>,
-    seen: Vec<String>,
-}
-
-impl Gateway {
-    /// Starts a configuration and waits until it is ready.
-    fn start(config: &str) -> Gateway {
-        Gateway::spawn(&["run", "--config", &format!("yaml:{config}")])
-    }
-
-    fn spawn(args: &[&str]) -> Gateway {
-        let mut process = tracegate(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let (send, log) = mpsc::channel();
-        let (stderr, stdout) = (process.stderr.take().unwrap(), process.stdout.take().unwrap());
-        for stream in [Box::new(stderr) as Box<dyn Read + Send>, Box::new(stdout)] {
-            let send = send.clone();
-            std::thread::spawn(move || {
-                BufReader::new(stream).lines().map_while(Result::ok).for_each(|line| drop(send.send(line)))
-            });
-        }
-        let mut gateway = Gateway { process, log, seen: Vec::new() };
-        gateway.wait_for(READY);
-        gateway
-    }
-
-    /// Reads what it writes up to a line with `text`.
-    fn wait_for(&mut self, text: &str) -> String {
-        while let Ok(line) = self.log.recv() {
-            self.seen.push(line.clone());
-            if line.contains(text) {
-                return line;
-            }
-        }
-        panic!("it ended without writing {text:?}:\n{}", self.seen.join("\n"));
-    }
-
-    /// An address of the ready line, whose fields are JSON as in the Collector's console.
-    fn address(&self, name: &str) -> SocketAddr {
-        let line = self.seen.iter().find(|line| line.contains(READY)).unwrap();
-        let fields: serde_json::Value = serde_json::from_str(line.rsplit('\t').next().unwrap()).unwrap();
-        fields[name].as_str().unwrap().parse().unwrap()
-    }
-
-    fn stop(mut self) -> (ExitStatus, Vec<String>) {
-        let kill = Command::new("kill").arg(self.process.id().to_string()).status().unwrap();
-        assert!(kill.success());
-        let status = self.process.wait().unwrap();
-        self.seen.extend(self.log.iter());
-        (status, std::mem::take(&mut self.seen))
-    }
-}
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        // A test that failed must not leave it running.
-        let _ = self.process.kill();
-    }
-}
-
-/// One HTTP exchange over a connection of its own: status and body.
-fn http(address: SocketAddr, head: &str, body: &[u8]) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).unwrap();
-    let length = body.len();
-    write!(stream, "{head}\r\nHost: test\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n").unwrap();
-    stream.write_all(body).unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    let answer = String::from_utf8_lossy(&answer).into_owned();
-    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
-}
 
 fn post(gateway: &Gateway, request: &ExportTraceServiceRequest) -> u16 {
     let head = "POST /v1/traces HTTP/1.1\r\nContent-Type: application/x-protobuf";
     http(gateway.address("http"), head, &request.encode_to_vec()).0
-}
-
-/// A configuration on free ports; `exporters` and `pipeline` are YAML.
-fn config(exporters: &str, pipeline: &str) -> String {
-    format!(
-        "{{extensions: {{health_check: {{endpoint: \"127.0.0.1:0\"}}}}, \
-          receivers: {{otlp: {{protocols: {{grpc: {{endpoint: \"127.0.0.1:0\"}}, http: {{endpoint: \"127.0.0.1:0\"}}}}}}}}, \
-          processors: {{mask: {{}}, mask/off: {{enabled: false}}, identity: {{}}}}, \
-          exporters: {{{exporters}}}, \
-          service: {{extensions: [health_check], \
-            telemetry: {{metrics: {{readers: [{{pull: {{exporter: {{prometheus: {{host: 127.0.0.1, port: 0}}}}}}}}]}}}}, \
-            pipelines: {{traces: {pipeline}}}}}}}"
-    )
 }
 
 fn two_spans() -> ExportTraceServiceRequest {

@@ -18,7 +18,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     let blueprint = read(args)?;
     telemetry::logs::init(&blueprint.telemetry.logs).context("cannot set up logging")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
-    let outcome = runtime.block_on(serve(blueprint));
+    let outcome = runtime.block_on(serve(blueprint, args));
     // What is still blocked on a file or a name lookup must not hold up the exit.
     runtime.shutdown_background();
     outcome
@@ -33,27 +33,49 @@ fn read(args: &RunArgs) -> Result<Blueprint, anyhow::Error> {
     read.context("invalid configuration")
 }
 
-async fn serve(blueprint: Blueprint) -> anyhow::Result<()> {
+async fn serve(blueprint: Blueprint, args: &RunArgs) -> anyhow::Result<()> {
     // Before anything listens: a signal during the start must not kill the process halfway.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let service = Service::start(blueprint).await?;
-    let cause = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut service = Service::start(blueprint).await?;
+    let cause = loop {
+        tokio::select! {
+            _ = terminate.recv() => break "SIGTERM",
+            _ = interrupt.recv() => break "SIGINT",
+            _ = hangup.recv() => reload(&mut service, args).await,
+        }
     };
     tracing::info!(
         signal = cause,
         deadline_seconds = DRAIN.as_secs(),
         "stopping: no new requests, sending what is queued"
     );
+    let backlog = service.backlog();
     let drain = service.drain(DRAIN);
     tokio::select! {
         given_up = drain => tracing::info!(items_given_up = given_up, "stopped"),
         // Whoever asks twice does not want to wait.
         _ = async { tokio::select! { _ = terminate.recv() => (), _ = interrupt.recv() => () } } => {
-            tracing::warn!("stopped at once by a second signal; what was queued is lost");
+            let requests = backlog.requests();
+            tracing::warn!(requests, "stopped at once by a second signal; the requests that were queued are lost");
         }
     }
     Ok(())
+}
+
+/// Reads the configuration again and puts it in force; one that is wrong changes nothing.
+async fn reload(service: &mut Service, args: &RunArgs) {
+    tracing::info!(signal = "SIGHUP", "reading the configuration again");
+    let outcome = match read(args) {
+        Ok(blueprint) => service.reload(blueprint).await.map_err(anyhow::Error::from),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = outcome {
+        telemetry::recorders::config_reloaded(false);
+        tracing::error!(
+            error = format!("{error:#}"),
+            "the configuration was not reloaded; the one before stays in force"
+        );
+    }
 }

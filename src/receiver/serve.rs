@@ -94,7 +94,7 @@ pub(super) enum Phase {
 
 /// Accepts connections until the phase is no longer [`Phase::Running`].
 pub(super) async fn accept(
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     service: Service,
     rules: Rules,
     mut phase: watch::Receiver<Phase>,

@@ -2,12 +2,12 @@
 
 use super::{
     KINDS, enforce,
-    registry::{self, Exporter, Processor},
+    registry::{self, Exporter, Extension, Processor},
 };
 use crate::{
     config::{self, ComponentId, ConfigError, Document, Layout, Section, Source},
     receiver,
-    telemetry::{Telemetry, health::HealthCheck},
+    telemetry::Telemetry,
 };
 use std::collections::BTreeMap;
 
@@ -24,7 +24,8 @@ pub struct Blueprint {
     pub(super) receivers: BTreeMap<ComponentId, receiver::Settings>,
     pub(super) processors: BTreeMap<ComponentId, Processor>,
     pub(super) exporters: BTreeMap<ComponentId, Exporter>,
-    pub(super) health: Option<HealthCheck>,
+    /// Those that the service starts.
+    pub(super) extensions: BTreeMap<ComponentId, Extension>,
 }
 
 impl Blueprint {
@@ -44,13 +45,19 @@ impl Blueprint {
             receivers: each(&layout.receivers, |id| receiver(&document, id, &mut warnings))?,
             processors: each(&layout.processors, |id| registry::processor(&document, id))?,
             exporters: each(&layout.exporters, |id| registry::exporter(&document, id))?,
-            health: health(&document, &layout)?,
+            extensions: extensions(&document, &layout)?,
             telemetry,
             layout,
             document,
             warnings,
         };
         Ok(blueprint)
+    }
+
+    /// Whether `other` configures the component with this id just so.
+    pub fn has_same(&self, other: &Blueprint, section: Section, id: &ComponentId) -> bool {
+        let node = |blueprint: &Blueprint| blueprint.document.node(&[section.key(), &id.to_string()]).cloned();
+        node(self) == node(other)
     }
 
     /// Whether everything that passes a pipeline is masked.
@@ -79,15 +86,9 @@ fn receiver(
     config.settings().map_err(|error| error.under(&path))
 }
 
-/// The `health_check` the service starts, if it starts one.
-fn health(document: &Document, layout: &Layout) -> Result<Option<HealthCheck>, ConfigError> {
-    let mut started = None;
-    for id in &layout.extensions {
-        let name = id.to_string();
-        let config = document.section(&[Section::Extensions.key(), &name])?;
-        if layout.service_extensions.contains(id) {
-            started = Some(config);
-        }
-    }
-    Ok(started)
+/// The extensions the service starts; the others are checked all the same.
+fn extensions(document: &Document, layout: &Layout) -> Result<BTreeMap<ComponentId, Extension>, ConfigError> {
+    let mut extensions = each(&layout.extensions, |id| registry::extension(document, id))?;
+    extensions.retain(|id, _| layout.service_extensions.contains(id));
+    Ok(extensions)
 }

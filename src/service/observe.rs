@@ -73,21 +73,11 @@ impl Destination for Measured {
 }
 
 /// Shows the queue's size to the metrics, in requests as the Collector does.
-pub async fn sample_queue(
-    destination: Arc<dyn Destination>,
-    metrics: ExporterMetrics,
-    stopped: impl Future<Output = ()>,
-) {
+pub async fn sample_queue(destination: Arc<dyn Destination>, metrics: ExporterMetrics) {
     metrics.queue_capacity(destination.budget().max_requests());
-    let sample = async {
-        let mut ticks = tokio::time::interval(QUEUE_SAMPLE);
-        loop {
-            ticks.tick().await;
-            metrics.queue_size(destination.budget().requests());
-        }
-    };
-    tokio::select! {
-        () = sample => {}
-        () = stopped => {}
+    let mut ticks = tokio::time::interval(QUEUE_SAMPLE);
+    loop {
+        ticks.tick().await;
+        metrics.queue_size(destination.budget().requests());
     }
 }

@@ -1,9 +1,11 @@
 //! Every component type there is, and how its section of the configuration is read.
 
+use super::ports::{Listening, Port};
 use crate::{
     config::{Alias, ComponentId, ConfigError, Document, Kinds, Section},
     exporter::{debug, file, nop, otlp_grpc, otlp_http},
     processor::{identity, mask, memory_limiter},
+    telemetry::{Health, health::HealthCheck},
 };
 
 /// The component types of this program.
@@ -42,6 +44,42 @@ pub enum Exporter {
     OtlpGrpc(Box<otlp_grpc::Config>),
     /// `otlp_http`, in old configurations `otlphttp`
     OtlpHttp(Box<otlp_http::Config>),
+}
+
+/// An extension's configuration, checked.
+#[derive(Clone, Debug)]
+pub enum Extension {
+    /// `health_check`
+    HealthCheck(HealthCheck),
+}
+
+impl Extension {
+    /// Where it listens.
+    pub fn endpoint(&self) -> &str {
+        match self {
+            Extension::HealthCheck(config) => &config.endpoint,
+        }
+    }
+
+    /// Serves it. Must be called within a Tokio runtime.
+    pub fn serve(self, listening: Listening, health: &Health) -> Port {
+        match self {
+            Extension::HealthCheck(config) => Port::health_check(listening, config, health),
+        }
+    }
+}
+
+/// Reads and checks `extensions::<id>`.
+///
+/// # Errors
+/// With the YAML path of what is wrong.
+pub fn extension(document: &Document, id: &ComponentId) -> Result<Extension, ConfigError> {
+    let name = id.to_string();
+    let path = [Section::Extensions.key(), &name];
+    match KINDS.resolve(Section::Extensions, id) {
+        Some("health_check") => Ok(Extension::HealthCheck(document.section(&path)?)),
+        _ => Err(ConfigError::at(&path, "unknown type")),
+    }
 }
 
 /// Reads and checks `processors::<id>`.

@@ -1,21 +1,21 @@
-//! Running pipelines: started exporters first and receivers last, stopped the other way round.
+//! A running service: started exporters first and receivers last, reloaded without losing a listener or a request,
+//! stopped the other way round.
 
 use super::{
     Blueprint,
-    observe::{Measured, Watcher, sample_queue},
-    registry::{Exporter, Processor},
+    graph::{self, Pipelines, RunningExporter},
+    ports::{self, Listening, Port},
+    registry::Extension,
+    retire::{Retired, drain_exporters, drain_receivers},
+    switch::Switch,
 };
 use crate::{
-    config::{self, ComponentId, ConfigError},
+    config::{ComponentId, ConfigError, Section},
     detect::Engine,
-    exporter::{debug, file, nop, otlp_grpc, otlp_http},
-    otlp::{Bounds, Signal},
-    pipeline::{Destination, Gateway, Pipeline, Stage, Transport},
-    processor::{identity::Identity, mask::Mask, memory_limiter::MemoryLimiter},
+    otlp::Signal,
+    pipeline::{Destination, Gateway, Transport},
     receiver::{self, Receiver},
-    telemetry::{
-        ExporterMetrics, Health, PipelineMetrics, Prometheus, Telemetry, health, prometheus, settings::MetricsLevel,
-    },
+    telemetry::{Health, prometheus, recorders},
 };
 use std::{
     collections::BTreeMap,
@@ -23,7 +23,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio::task::JoinSet;
 
 /// Of the time to stop, the receivers' share: what is in hand is answered before the queues are emptied.
 const RECEIVERS_SHARE: f64 = 0.5;
@@ -69,13 +69,29 @@ pub struct Addresses {
 
 /// Running pipelines.
 pub struct Service {
-    receivers: Vec<Receiver>,
-    destinations: BTreeMap<ComponentId, Arc<dyn Destination>>,
+    /// The configuration in force.
+    blueprint: Option<Blueprint>,
+    receivers: BTreeMap<ComponentId, RunningReceiver>,
+    exporters: BTreeMap<ComponentId, RunningExporter>,
+    extensions: BTreeMap<ComponentId, Port>,
+    metrics: Vec<Port>,
     health: Health,
-    addresses: Addresses,
-    /// Servers and samplers of tracegate's own; they end when the sender goes.
-    background: JoinSet<()>,
-    stop: watch::Sender<bool>,
+    /// What reloads replaced, until it has sent what it had; each answers the items it gave up.
+    retiring: JoinSet<u64>,
+}
+
+/// A receiver, and what it hands its requests to.
+struct RunningReceiver {
+    receiver: Receiver,
+    switch: Arc<Switch>,
+}
+
+/// What a new configuration needs beyond what runs: started or bound, not in use yet. Dropping it undoes it.
+struct Prepared {
+    exporters: BTreeMap<ComponentId, RunningExporter>,
+    pipelines: Pipelines,
+    receivers: Vec<(ComponentId, receiver::Bound)>,
+    extensions: Vec<(ComponentId, Listening, Extension)>,
 }
 
 impl Service {
@@ -84,167 +100,173 @@ impl Service {
     /// # Errors
     /// [`StartError`]; what was started by then ends.
     pub async fn start(blueprint: Blueprint) -> Result<Service, StartError> {
+        let health = Health::new();
         let mut service = Service {
-            receivers: Vec::new(),
-            destinations: BTreeMap::new(),
-            health: Health::new(),
-            addresses: Addresses::default(),
-            background: JoinSet::new(),
-            stop: watch::Sender::new(false),
+            metrics: ports::metrics(&blueprint.telemetry, &health).await?,
+            blueprint: None,
+            receivers: BTreeMap::new(),
+            exporters: BTreeMap::new(),
+            extensions: BTreeMap::new(),
+            health,
+            retiring: JoinSet::new(),
         };
-        blueprint.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        service.serve_metrics(&blueprint).await?;
-        service.serve_health(&blueprint).await?;
-        service.start_exporters(&blueprint)?;
-        let stages = stages(&blueprint)?;
-        let pipelines = service.pipelines(&blueprint, &stages);
-        service.start_receivers(&blueprint, &pipelines).await?;
+        service.put_in_force(blueprint).await?;
         service.health.ready();
-        service.announce(&blueprint);
+        service.announce("Everything is ready. Begin running and processing data.");
         Ok(service)
+    }
+
+    /// Puts another configuration in force. Ports, queues and connections whose configuration is the same stay; what
+    /// is new is started before anything changes; what goes answers its requests and sends its queue in the
+    /// background. On an error everything runs on as it did.
+    ///
+    /// # Errors
+    /// [`StartError`] if something of the new configuration cannot start.
+    pub async fn reload(&mut self, next: Blueprint) -> Result<(), StartError> {
+        if self.blueprint.as_ref().is_some_and(|now| now.telemetry != next.telemetry) {
+            tracing::warn!("service::telemetry: what changed there takes effect at the next start");
+        }
+        self.put_in_force(next).await?;
+        recorders::config_reloaded(true);
+        self.announce("The new configuration is in force.");
+        Ok(())
+    }
+
+    async fn put_in_force(&mut self, next: Blueprint) -> Result<(), StartError> {
+        next.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        let prepared = self.prepare(&next).await?;
+        graph::record_enforcement(&next);
+        let retired = self.exchange(&next, prepared).await;
+        self.blueprint = Some(next);
+        self.retiring.spawn(retired.drain());
+        Ok(())
+    }
+
+    /// Starts and binds what `next` has and the running configuration has not, or has otherwise.
+    async fn prepare(&self, next: &Blueprint) -> Result<Prepared, StartError> {
+        let stays = |section: Section, id: &ComponentId| {
+            self.blueprint.as_ref().is_some_and(|now| now.has_same(next, section, id))
+        };
+        let mut exporters = BTreeMap::new();
+        // Exporters that a pipeline uses; what is only configured does not run.
+        for id in next.layout.pipelines.iter().flat_map(|pipeline| &pipeline.exporters) {
+            let running = self.exporters.get(id).filter(|_| stays(Section::Exporters, id)).cloned();
+            let exporter = match (running, next.exporters.get(id)) {
+                (Some(running), _) => running,
+                (None, Some(config)) if !exporters.contains_key(id) => {
+                    RunningExporter::start(id, config, &self.health)?
+                }
+                _ => continue,
+            };
+            exporters.insert(id.clone(), exporter);
+        }
+        let pipelines = Pipelines::connect(next, &graph::stages(next)?, &exporters);
+        let running: Vec<&Receiver> = self.receivers.values().map(|running| &running.receiver).collect();
+        let mut receivers = Vec::new();
+        for (id, settings) in &next.receivers {
+            let kept = self.receivers.contains_key(id) && stays(Section::Receivers, id);
+            if !kept && pipelines.feeds(id) {
+                receivers.push((id.clone(), Receiver::bind(&id.to_string(), settings, &running).await?));
+            }
+        }
+        let mut extensions = Vec::new();
+        for (id, extension) in &next.extensions {
+            if !(self.extensions.contains_key(id) && stays(Section::Extensions, id)) {
+                let path = format!("extensions::{id}::endpoint");
+                let listening = Listening::bind(&path, extension.endpoint(), self.extensions.values()).await?;
+                extensions.push((id.clone(), listening, extension.clone()));
+            }
+        }
+        Ok(Prepared { exporters, pipelines, receivers, extensions })
+    }
+
+    /// Puts what was prepared to use, and answers what is in use no more.
+    async fn exchange(&mut self, next: &Blueprint, prepared: Prepared) -> Retired {
+        let Prepared { exporters, pipelines, receivers, extensions } = prepared;
+        let mut retired = Retired::default();
+
+        let mut bound: BTreeMap<_, _> = receivers.into_iter().collect();
+        let mut before = std::mem::take(&mut self.receivers);
+        for id in next.receivers.keys() {
+            let Some(gateway) = pipelines.fed_by(id) else { continue };
+            let running = match (bound.remove(id), before.remove(id)) {
+                (Some(bound), replaced) => {
+                    retired.receivers.extend(replaced.map(|running| running.receiver));
+                    RunningReceiver::serve(bound, gateway)
+                }
+                (None, Some(running)) => {
+                    retired.gateways.push(running.switch.to(gateway));
+                    running
+                }
+                // Every receiver that a pipeline names was bound or ran before.
+                (None, None) => continue,
+            };
+            self.receivers.insert(id.clone(), running);
+        }
+        retired.receivers.extend(before.into_values().map(|running| running.receiver));
+
+        let in_use = |old: &RunningExporter| {
+            exporters.values().any(|exporter| Arc::ptr_eq(&exporter.destination, &old.destination))
+        };
+        let replaced = self.exporters.values().filter(|old| !in_use(old));
+        retired.exporters.extend(replaced.map(|old| old.destination.clone()));
+        self.exporters = exporters;
+
+        let gone: Vec<_> = self.extensions.keys().filter(|id| !next.extensions.contains_key(id)).cloned().collect();
+        retired.ports.extend(gone.iter().filter_map(|id| self.extensions.remove(id)));
+        for (id, listening, extension) in extensions {
+            let port = extension.serve(listening, &self.health);
+            retired.ports.extend(self.extensions.insert(id, port));
+        }
+        retired
     }
 
     /// Where it listens.
     pub fn addresses(&self) -> Addresses {
-        self.addresses
+        let receivers = || self.receivers.values().map(|running| &running.receiver);
+        Addresses {
+            grpc: receivers().find_map(Receiver::grpc_address),
+            http: receivers().find_map(Receiver::http_address),
+            metrics: self.metrics.first().map(Port::address),
+            health: self.health_port().map(Port::address),
+        }
+    }
+
+    fn health_port(&self) -> Option<&Port> {
+        let extensions = &self.blueprint.as_ref()?.extensions;
+        let (id, _) = extensions.iter().find(|(_, extension)| matches!(extension, Extension::HealthCheck(_)))?;
+        self.extensions.get(id)
+    }
+
+    /// What waits in the queues; keeps telling while the service drains.
+    pub fn backlog(&self) -> Backlog {
+        Backlog(self.exporters.values().map(|exporter| exporter.destination.clone()).collect())
     }
 
     /// Stops: not ready, no new requests, requests in hand answered, queues emptied. Takes at most `patience`; answers
     /// how many items were given up.
     pub async fn drain(mut self, patience: Duration) -> u64 {
         let deadline = Instant::now() + patience;
-        let receivers_deadline = Instant::now() + patience.mul_f64(RECEIVERS_SHARE);
         self.health.draining();
-        let mut receivers = JoinSet::new();
-        for receiver in std::mem::take(&mut self.receivers) {
-            receivers.spawn(receiver.drain(receivers_deadline.into()));
-        }
-        while receivers.join_next().await.is_some() {}
-        let mut exporters = JoinSet::new();
-        for destination in std::mem::take(&mut self.destinations).into_values() {
-            exporters.spawn(async move { (destination.drain(deadline).await, destination.id().to_owned()) });
-        }
-        let mut given_up = 0;
-        while let Some(drained) = exporters.join_next().await {
-            let Ok((items, exporter)) = drained else { continue };
-            if items > 0 {
-                tracing::error!(%exporter, items, "not delivered before the deadline and lost");
+        let receivers = self.receivers.into_values().map(|running| running.receiver);
+        drain_receivers(receivers, Instant::now() + patience.mul_f64(RECEIVERS_SHARE)).await;
+        let exporters = self.exporters.into_values().map(|exporter| exporter.destination);
+        let mut given_up = drain_exporters(exporters, deadline).await;
+        let retired = async {
+            while let Some(more) = self.retiring.join_next().await {
+                given_up += more.unwrap_or_default();
             }
-            given_up += items;
+        };
+        let _too_slow = tokio::time::timeout_at(deadline.into(), retired).await;
+        for port in self.extensions.into_values().chain(self.metrics) {
+            port.close().await;
         }
-        self.stop.send_replace(true);
-        self.background.shutdown().await;
         given_up
     }
 
-    async fn serve_metrics(&mut self, blueprint: &Blueprint) -> Result<(), StartError> {
-        let Telemetry { metrics, resource, .. } = &blueprint.telemetry;
-        if metrics.level == MetricsLevel::None {
-            return Ok(());
-        }
-        let recorded = Prometheus::install(&resource.over([
-            ("service.name", env!("CARGO_PKG_NAME").to_owned()),
-            ("service.version", env!("CARGO_PKG_VERSION").to_owned()),
-            ("service.instance.id", instance_id()),
-        ]))?;
-        for reader in &metrics.readers {
-            let (listener, address) = listen("service::telemetry::metrics::readers", &reader.endpoint()).await?;
-            self.addresses.metrics.get_or_insert(address);
-            let (recorded, stopped, guard) = (recorded.clone(), self.stopped(), self.health.guard("metrics"));
-            self.background.spawn(async move {
-                recorded.serve(listener, stopped).await;
-                guard.finished();
-            });
-        }
-        Ok(())
-    }
-
-    async fn serve_health(&mut self, blueprint: &Blueprint) -> Result<(), StartError> {
-        let Some(config) = blueprint.health.clone() else { return Ok(()) };
-        let (listener, address) = listen("extensions::health_check::endpoint", &config.endpoint).await?;
-        self.addresses.health = Some(address);
-        let (health, stopped) = (self.health.clone(), self.stopped());
-        let guard = self.health.guard("health_check");
-        self.background.spawn(async move {
-            health::serve(listener, &config, health, stopped).await;
-            guard.finished();
-        });
-        Ok(())
-    }
-
-    /// Exporters that a pipeline uses; what is only configured does not run.
-    fn start_exporters(&mut self, blueprint: &Blueprint) -> Result<(), StartError> {
-        let used = blueprint.layout.pipelines.iter().flat_map(|pipeline| &pipeline.exporters);
-        for id in used {
-            let (false, Some(config)) = (self.destinations.contains_key(id), blueprint.exporters.get(id)) else {
-                continue;
-            };
-            let name = id.to_string();
-            let metrics = ExporterMetrics::new(&name);
-            let watcher = Arc::new(Watcher { metrics: metrics.clone(), health: self.health.clone(), id: name.clone() });
-            let path = ["exporters", &name];
-            let destination: Arc<dyn Destination> = match config {
-                Exporter::Debug(config) => debug::start(&name, config, watcher),
-                Exporter::File(config) => file::start(&name, config, watcher),
-                Exporter::Nop(config) => Ok(nop::start(&name, config, watcher)),
-                Exporter::OtlpGrpc(config) => otlp_grpc::start(&name, config, watcher),
-                Exporter::OtlpHttp(config) => otlp_http::start(&name, config, watcher),
-            }
-            .map_err(|error| error.under(&path))?;
-            let measured = Measured { destination, metrics };
-            self.background.spawn(sample_queue(measured.destination.clone(), measured.metrics.clone(), self.stopped()));
-            self.destinations.insert(id.clone(), Arc::new(measured));
-        }
-        Ok(())
-    }
-
-    fn pipelines(
-        &self,
-        blueprint: &Blueprint,
-        stages: &BTreeMap<ComponentId, Arc<dyn Stage>>,
-    ) -> Vec<(config::Pipeline, Arc<Pipeline>)> {
-        let pipelines = blueprint.layout.pipelines.iter();
-        let built = pipelines.map(|pipeline| {
-            let stages = pipeline.processors.iter().filter_map(|id| stages.get(id).cloned()).collect();
-            let destinations = pipeline.exporters.iter().filter_map(|id| self.destinations.get(id).cloned()).collect();
-            let id = pipeline.id.to_string();
-            PipelineMetrics::new(&id).enforced(blueprint.enforces(pipeline));
-            (pipeline.clone(), Arc::new(Pipeline { id, stages, destinations }))
-        });
-        built.collect()
-    }
-
-    async fn start_receivers(
-        &mut self,
-        blueprint: &Blueprint,
-        pipelines: &[(config::Pipeline, Arc<Pipeline>)],
-    ) -> Result<(), StartError> {
-        for (id, settings) in &blueprint.receivers {
-            let fed = pipelines.iter().filter(|(layout, _)| layout.receivers.contains(id));
-            let fed: Vec<_> = fed.map(|(layout, pipeline)| (signal(layout.id.signal), pipeline.clone())).collect();
-            if fed.is_empty() {
-                continue;
-            }
-            let name = id.to_string();
-            let gateway = Arc::new(Gateway::new(&name, fed, Bounds::default()));
-            let observer = Arc::new(move |signal: Signal, transport: Transport, why: receiver::Rejected| {
-                tracing::debug!(
-                    signal = signal.name(),
-                    transport = transport.name(),
-                    why = why.name(),
-                    "request rejected"
-                );
-            });
-            let receiver = Receiver::start(&name, settings, gateway, observer).await?;
-            self.addresses.grpc = self.addresses.grpc.or(receiver.grpc_address());
-            self.addresses.http = self.addresses.http.or(receiver.http_address());
-            self.receivers.push(receiver);
-        }
-        Ok(())
-    }
-
-    /// Says what is in force, and then the line that scripts wait for.
-    fn announce(&self, blueprint: &Blueprint) {
+    /// Says what is in force, and then `line`, which scripts wait for.
+    fn announce(&self, line: &str) {
+        let Some(blueprint) = &self.blueprint else { return };
         let names = |ids: &[ComponentId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let (mut masked, mut unmasked) = (Vec::new(), Vec::new());
         for pipeline in &blueprint.layout.pipelines {
@@ -260,80 +282,37 @@ impl Service {
             }
         }
         let address = |address: Option<SocketAddr>| address.map_or("off".to_owned(), |address| address.to_string());
+        let Addresses { grpc, http, metrics, health } = self.addresses();
         tracing::info!(
-            grpc = address(self.addresses.grpc),
-            http = address(self.addresses.http),
-            metrics = address(self.addresses.metrics),
-            health = address(self.addresses.health),
+            grpc = address(grpc),
+            http = address(http),
+            metrics = address(metrics),
+            health = address(health),
             masked = masked.join(", "),
             unmasked = if unmasked.is_empty() { "none".to_owned() } else { unmasked.join(", ") },
             rules = Engine::builtin().rules().len(),
-            "Everything is ready. Begin running and processing data."
+            "{line}"
         );
     }
+}
 
-    /// Resolves when the service stops.
-    fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
-        let mut stop = self.stop.subscribe();
-        async move {
-            // An error means the service itself is gone, which is a stop as well.
-            let _ = stop.wait_for(|stopped| *stopped).await;
-        }
+impl RunningReceiver {
+    fn serve(bound: receiver::Bound, gateway: Gateway) -> RunningReceiver {
+        let switch = Arc::new(Switch::new(gateway));
+        let observer = Arc::new(|signal: Signal, transport: Transport, why: receiver::Rejected| {
+            let (signal, transport) = (signal.name(), transport.name());
+            tracing::debug!(signal, transport, why = why.name(), "request rejected");
+        });
+        RunningReceiver { receiver: bound.serve(switch.clone(), observer), switch }
     }
 }
 
-/// One stage per configured processor, shared by the pipelines that name it.
-fn stages(blueprint: &Blueprint) -> Result<BTreeMap<ComponentId, Arc<dyn Stage>>, StartError> {
-    let mut stages: BTreeMap<ComponentId, Arc<dyn Stage>> = BTreeMap::new();
-    for (id, config) in &blueprint.processors {
-        let name = id.to_string();
-        let stage: Arc<dyn Stage> = match config {
-            Processor::MemoryLimiter(config) => Arc::new(
-                MemoryLimiter::new(&name, config)
-                    .map_err(|error| ConfigError::at(&["processors", &name], error.to_string()))?,
-            ),
-            Processor::Identity(config) => Arc::new(Identity::new(&name, config.clone())),
-            Processor::Mask(config) => Arc::new(Mask::new(&name, *config)),
-        };
-        stages.insert(id.clone(), stage);
+/// What waits in the queues of a service.
+pub struct Backlog(Vec<Arc<dyn Destination>>);
+
+impl Backlog {
+    /// Requests that wait, are being sent or will be sent again, over all exporters.
+    pub fn requests(&self) -> u64 {
+        self.0.iter().map(|destination| destination.budget().requests()).sum()
     }
-    Ok(stages)
-}
-
-fn signal(signal: config::Signal) -> Signal {
-    match signal {
-        config::Signal::Traces => Signal::Traces,
-        config::Signal::Logs => Signal::Logs,
-        config::Signal::Metrics => Signal::Metrics,
-    }
-}
-
-/// Tells this process from its siblings in metrics; new at every start, as in the Collector.
-fn instance_id() -> String {
-    let id: u128 = rand::random();
-    format!(
-        "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
-        (id >> 96) as u32,
-        (id >> 80) as u16,
-        (id >> 64) as u16 & 0xfff,
-        (id >> 48) as u16 & 0x3fff | 0x8000,
-        id as u64 & 0xffff_ffff_ffff
-    )
-}
-
-async fn listen(path: &str, endpoint: &str) -> Result<(TcpListener, SocketAddr), StartError> {
-    let bound = async {
-        let listener = TcpListener::bind(endpoint).await?;
-        let address = listener.local_addr()?;
-        Ok((listener, address))
-    };
-    bound.await.map_err(|cause: std::io::Error| StartError::Bind {
-        path: path.to_owned(),
-        endpoint: endpoint.to_owned(),
-        advice: match cause.kind() {
-            std::io::ErrorKind::AddrInUse => "stop the program that uses the port, or set another one",
-            _ => "set it to host:port, such as 127.0.0.1:8888",
-        },
-        cause,
-    })
 }

@@ -204,7 +204,12 @@ impl Default for HealthCheck {
 }
 
 /// Answers probes until `shutdown` resolves.
-pub async fn serve(listener: TcpListener, check: &HealthCheck, health: Health, shutdown: impl Future<Output = ()>) {
+pub async fn serve(
+    listener: Arc<TcpListener>,
+    check: &HealthCheck,
+    health: Health,
+    shutdown: impl Future<Output = ()>,
+) {
     let bodies = check.response_body.clone();
     let answer = any(move || {
         let answer = respond(&health, bodies.as_ref());

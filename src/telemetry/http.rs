@@ -22,7 +22,7 @@ const CONNECTION_LIFETIME: Duration = Duration::from_secs(600);
 const GRACE: Duration = Duration::from_secs(2);
 
 /// Serves until `shutdown` resolves, then finishes the answers that are on their way.
-pub(super) async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()>) {
+pub(super) async fn serve(listener: Arc<TcpListener>, router: Router, shutdown: impl Future<Output = ()>) {
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let graceful = GracefulShutdown::new();
     let mut shutdown = std::pin::pin!(shutdown);
@@ -91,7 +91,7 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn a_connection_that_says_nothing_does_not_hold_up_shutdown_or_others() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = Arc::new(TcpListener::bind("127.0.0.1:0").await.unwrap());
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let router = Router::new().route("/", routing::get(|| async { "hello" }));

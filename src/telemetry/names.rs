@@ -148,6 +148,8 @@ metrics! {
         "User and system CPU time of the process in seconds.";
     ProcessMemoryRss = "otelcol_process_memory_rss", Gauge, Bytes,
         "Resident memory of the process in bytes.";
+    ConfigReloads = "tracegate_config_reloads", Counter, Count,
+        "Reloads of the configuration, by outcome; one that failed left everything as it was.";
 }
 
 /// What is counted for each signal. The order is that of the tables of metrics by items.

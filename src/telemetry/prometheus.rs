@@ -83,7 +83,7 @@ impl Prometheus {
     }
 
     /// Answers `GET /metrics` until `shutdown` resolves.
-    pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+    pub async fn serve(&self, listener: Arc<TcpListener>, shutdown: impl Future<Output = ()>) {
         let shown = self.clone();
         let metrics = move || async move { ([(header::CONTENT_TYPE, CONTENT_TYPE)], shown.render()) };
         let router = Router::new().route("/metrics", get(metrics));

@@ -257,3 +257,9 @@ impl PipelineMetrics {
         self.enforced.set(if enforced { 1.0 } else { 0.0 });
     }
 }
+
+/// Counts a reload of the configuration.
+pub fn config_reloaded(succeeded: bool) {
+    let outcome = if succeeded { "success" } else { "failure" };
+    counter(Metric::ConfigReloads, &labels([("outcome", outcome)])).increment(1);
+}

@@ -85,7 +85,7 @@ struct Server {
 impl Server {
     async fn start(check: &str) -> Self {
         let check: HealthCheck = serde_json::from_str(check).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = Arc::new(TcpListener::bind("127.0.0.1:0").await.unwrap());
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let health = Health::new();

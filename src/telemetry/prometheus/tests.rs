@@ -119,7 +119,7 @@ fn every_metric_has_its_help() {
 #[tokio::test]
 async fn serves_metrics_and_stops() {
     let (prometheus, _recorder) = Prometheus::detached(&resource());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = Arc::new(TcpListener::bind("127.0.0.1:0").await.unwrap());
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(async move {

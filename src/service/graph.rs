@@ -1,0 +1,120 @@
+//! From checked configuration to what runs: exporters, stages, and the pipelines between them.
+
+use super::{
+    Blueprint,
+    observe::{Measured, Watcher, sample_queue},
+    registry::{Exporter, Processor},
+    running::StartError,
+};
+use crate::{
+    config::{self, ComponentId, ConfigError},
+    exporter::{debug, file, nop, otlp_grpc, otlp_http},
+    otlp::{Bounds, Signal},
+    pipeline::{Destination, Gateway, Pipeline, Stage},
+    processor::{identity::Identity, mask::Mask, memory_limiter::MemoryLimiter},
+    telemetry::{ExporterMetrics, Health, PipelineMetrics},
+};
+use std::{collections::BTreeMap, sync::Arc};
+use tokio::task::AbortHandle;
+
+/// An exporter that runs, and what shows its queue to the metrics.
+#[derive(Clone)]
+pub struct RunningExporter {
+    pub destination: Arc<dyn Destination>,
+    _sampler: Arc<Sampler>,
+}
+
+/// Shows the queue to the metrics, until it goes: another exporter of the same name may be showing its own by then.
+struct Sampler(AbortHandle);
+
+impl Drop for Sampler {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl RunningExporter {
+    /// Starts `exporters::<id>`. Must be called within a Tokio runtime.
+    pub fn start(id: &ComponentId, config: &Exporter, health: &Health) -> Result<RunningExporter, ConfigError> {
+        let name = id.to_string();
+        let metrics = ExporterMetrics::new(&name);
+        let watcher = Arc::new(Watcher { metrics: metrics.clone(), health: health.clone(), id: name.clone() });
+        let destination: Arc<dyn Destination> = match config {
+            Exporter::Debug(config) => debug::start(&name, config, watcher),
+            Exporter::File(config) => file::start(&name, config, watcher),
+            Exporter::Nop(config) => Ok(nop::start(&name, config, watcher)),
+            Exporter::OtlpGrpc(config) => otlp_grpc::start(&name, config, watcher),
+            Exporter::OtlpHttp(config) => otlp_http::start(&name, config, watcher),
+        }
+        .map_err(|error| error.under(&["exporters", &name]))?;
+        let measured = Arc::new(Measured { destination, metrics: metrics.clone() });
+        let sampler = Sampler(tokio::spawn(sample_queue(measured.clone(), metrics)).abort_handle());
+        Ok(RunningExporter { destination: measured, _sampler: Arc::new(sampler) })
+    }
+}
+
+/// One stage per configured processor, shared by the pipelines that name it.
+pub fn stages(blueprint: &Blueprint) -> Result<BTreeMap<ComponentId, Arc<dyn Stage>>, StartError> {
+    let mut stages: BTreeMap<ComponentId, Arc<dyn Stage>> = BTreeMap::new();
+    for (id, config) in &blueprint.processors {
+        let name = id.to_string();
+        let stage: Arc<dyn Stage> = match config {
+            Processor::MemoryLimiter(config) => Arc::new(
+                MemoryLimiter::new(&name, config)
+                    .map_err(|error| ConfigError::at(&["processors", &name], error.to_string()))?,
+            ),
+            Processor::Identity(config) => Arc::new(Identity::new(&name, config.clone())),
+            Processor::Mask(config) => Arc::new(Mask::new(&name, *config)),
+        };
+        stages.insert(id.clone(), stage);
+    }
+    Ok(stages)
+}
+
+/// The pipelines, each with its configuration.
+pub struct Pipelines(Vec<(config::Pipeline, Arc<Pipeline>)>);
+
+impl Pipelines {
+    /// Connects stages and exporters as the blueprint says.
+    pub fn connect(
+        blueprint: &Blueprint,
+        stages: &BTreeMap<ComponentId, Arc<dyn Stage>>,
+        exporters: &BTreeMap<ComponentId, RunningExporter>,
+    ) -> Pipelines {
+        let destination = |id| exporters.get(id).map(|exporter| exporter.destination.clone());
+        let connected = blueprint.layout.pipelines.iter().map(|pipeline| {
+            let stages = pipeline.processors.iter().filter_map(|id| stages.get(id).cloned()).collect();
+            let destinations = pipeline.exporters.iter().filter_map(destination).collect();
+            let id = pipeline.id.to_string();
+            (pipeline.clone(), Arc::new(Pipeline { id, stages, destinations }))
+        });
+        Pipelines(connected.collect())
+    }
+
+    /// Whether a pipeline names the receiver with this id.
+    pub fn feeds(&self, receiver: &ComponentId) -> bool {
+        self.0.iter().any(|(layout, _)| layout.receivers.contains(receiver))
+    }
+
+    /// What the receiver with this id hands its requests to; `None` if no pipeline names it.
+    pub fn fed_by(&self, receiver: &ComponentId) -> Option<Gateway> {
+        let fed: Vec<_> = self.0.iter().filter(|(layout, _)| layout.receivers.contains(receiver)).collect();
+        let by_signal = fed.iter().map(|(layout, pipeline)| (signal(layout.id.signal), pipeline.clone()));
+        (!fed.is_empty()).then(|| Gateway::new(&receiver.to_string(), by_signal, Bounds::default()))
+    }
+}
+
+/// Shows which pipelines mask.
+pub fn record_enforcement(blueprint: &Blueprint) {
+    for pipeline in &blueprint.layout.pipelines {
+        PipelineMetrics::new(&pipeline.id.to_string()).enforced(blueprint.enforces(pipeline));
+    }
+}
+
+fn signal(signal: config::Signal) -> Signal {
+    match signal {
+        config::Signal::Traces => Signal::Traces,
+        config::Signal::Logs => Signal::Logs,
+        config::Signal::Metrics => Signal::Metrics,
+    }
+}

@@ -1,0 +1,141 @@
+//! The ports of tracegate's own: metrics for scrapers, health for probes.
+
+use super::running::StartError;
+use crate::telemetry::{Health, Prometheus, Telemetry, health, settings::MetricsLevel};
+use std::{future::Future, net::SocketAddr, sync::Arc};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+
+/// A port that is listened on; nothing answers yet.
+#[derive(Clone, Debug)]
+pub struct Listening {
+    endpoint: String,
+    address: SocketAddr,
+    socket: Arc<TcpListener>,
+}
+
+/// A port that answers, until it is dropped.
+#[derive(Debug)]
+pub struct Port {
+    listening: Listening,
+    stop: watch::Sender<bool>,
+    server: JoinHandle<()>,
+}
+
+impl Listening {
+    /// Listens on `endpoint`, configured at `path`; on the socket of one of `previous` where it has this endpoint
+    /// already.
+    ///
+    /// # Errors
+    /// [`StartError::Bind`]
+    pub async fn bind<'a>(
+        path: &str,
+        endpoint: &str,
+        mut previous: impl Iterator<Item = &'a Port>,
+    ) -> Result<Listening, StartError> {
+        if let Some(port) = previous.find(|port| port.listening.endpoint == endpoint) {
+            return Ok(port.listening.clone());
+        }
+        let bound = async {
+            let socket = Arc::new(TcpListener::bind(endpoint).await?);
+            let address = socket.local_addr()?;
+            Ok(Listening { endpoint: endpoint.to_owned(), address, socket })
+        };
+        bound.await.map_err(|cause: std::io::Error| StartError::Bind {
+            path: path.to_owned(),
+            endpoint: endpoint.to_owned(),
+            advice: match cause.kind() {
+                std::io::ErrorKind::AddrInUse => "stop the program that uses the port, or set another one",
+                _ => "set it to host:port, such as 127.0.0.1:8888",
+            },
+            cause,
+        })
+    }
+}
+
+impl Port {
+    /// Answers with `server`. The health shows `component` as stopped if the server ends unasked.
+    fn serve<F: Future<Output = ()> + Send + 'static>(
+        listening: Listening,
+        component: &str,
+        health: &Health,
+        server: impl FnOnce(Arc<TcpListener>, Stopped) -> F,
+    ) -> Port {
+        let (stop, stopped) = watch::channel(false);
+        let guard = health.guard(component);
+        let serving = server(listening.socket.clone(), Stopped(stopped));
+        let server = tokio::spawn(async move {
+            serving.await;
+            guard.finished();
+        });
+        Port { listening, stop, server }
+    }
+
+    /// `health_check` on a port.
+    pub fn health_check(listening: Listening, config: health::HealthCheck, health: &Health) -> Port {
+        let state = health.clone();
+        Port::serve(listening, "health_check", health, |socket, stopped| async move {
+            health::serve(socket, &config, state, stopped.wait()).await;
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.listening.address
+    }
+
+    /// Finishes the answers that are on their way.
+    pub async fn close(self) {
+        self.stop.send_replace(true);
+        // A server that panicked was reported by its guard.
+        let _ = self.server.await;
+    }
+}
+
+/// The end of a port, for its server.
+struct Stopped(watch::Receiver<bool>);
+
+impl Stopped {
+    async fn wait(mut self) {
+        // An error means the port itself is gone, which is a stop as well.
+        let _ = self.0.wait_for(|stopped| *stopped).await;
+    }
+}
+
+/// The ports scrapers read, one per reader; none at level `none`.
+///
+/// # Errors
+/// [`StartError`] when a port cannot be listened on or metrics cannot be recorded.
+pub async fn metrics(telemetry: &Telemetry, health: &Health) -> Result<Vec<Port>, StartError> {
+    let Telemetry { metrics, resource, .. } = telemetry;
+    if metrics.level == MetricsLevel::None {
+        return Ok(Vec::new());
+    }
+    let recorded = Prometheus::install(&resource.over([
+        ("service.name", env!("CARGO_PKG_NAME").to_owned()),
+        ("service.version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("service.instance.id", instance_id()),
+    ]))?;
+    let mut ports = Vec::new();
+    for reader in &metrics.readers {
+        let listening =
+            Listening::bind("service::telemetry::metrics::readers", &reader.endpoint(), ports.iter()).await?;
+        let recorded = recorded.clone();
+        ports.push(Port::serve(listening, "metrics", health, |socket, stopped| async move {
+            recorded.serve(socket, stopped.wait()).await;
+        }));
+    }
+    Ok(ports)
+}
+
+/// Tells this process from its siblings in metrics; new at every start, as in the Collector.
+fn instance_id() -> String {
+    let id: u128 = rand::random();
+    format!(
+        "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
+        (id >> 96) as u32,
+        (id >> 80) as u16,
+        (id >> 64) as u16 & 0xfff,
+        (id >> 48) as u16 & 0x3fff | 0x8000,
+        id as u64 & 0xffff_ffff_ffff
+    )
+}
