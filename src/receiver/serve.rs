@@ -31,6 +31,12 @@ use io::Watched;
 /// How long to wait when the system has no file descriptor for one more connection.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
+/// How long the head of a request may still take to arrive when its connection is to close.
+const HEAD_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether it has.
+const HEAD_CHECK: Duration = Duration::from_millis(5);
+
 /// The least time between two looks at a connection's allowances.
 const LEAST_STEP: Duration = Duration::from_millis(10);
 
@@ -202,6 +208,10 @@ async fn watch_over<C: GracefulConnection>(
         _ = phase.wait_for(|phase| *phase != Phase::Running) => {}
         end = activity.over(rules) => if end == End::Now { return },
     }
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = activity.asked() => {}
+    }
     connection.as_mut().graceful_shutdown();
     let draining = *phase.borrow() != Phase::Running;
     let grace = tokio::time::sleep(rules.grace);
@@ -265,6 +275,15 @@ impl Activity {
         let between = !self.http2.load(Ordering::Relaxed) && self.in_flight.load(Ordering::Relaxed) == 0;
         if between && !self.owing.swap(true, Ordering::Relaxed) {
             self.owing_since.store(self.now(), Ordering::Relaxed);
+        }
+    }
+
+    /// Resolves when the client owes nothing: a client that has just connected, or has begun a head, is about to ask,
+    /// and closing the connection now would leave it without an answer. Not for long: it may never ask.
+    async fn asked(&self) {
+        let patience = Instant::now() + HEAD_PATIENCE;
+        while self.owing.load(Ordering::Relaxed) && Instant::now() < patience {
+            tokio::time::sleep(HEAD_CHECK).await;
         }
     }
 
