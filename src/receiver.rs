@@ -161,6 +161,8 @@ impl Receiver {
     /// Stops accepting at once, lets the requests in hand be answered, and cuts what is still open at `deadline`.
     /// Answers whether everything ended by itself.
     pub async fn drain(mut self, deadline: Instant) -> bool {
+        // A socket that nobody accepts from must not go on taking connections.
+        (self.grpc, self.http) = (None, None);
         self.phase.send_replace(serve::Phase::Draining);
         let done = tokio::time::timeout_at(deadline, self.work.recv()).await.is_ok();
         self.phase.send_replace(serve::Phase::Cut);
