@@ -37,9 +37,14 @@ enum Command {
     Validate(ConfigArgs),
     /// Print the configuration as it takes effect, with secrets redacted
     #[command(visible_alias = "print-initial-config")]
-    PrintConfig(ConfigArgs),
+    PrintConfig(print_config::PrintConfigArgs),
     /// List the components a configuration may name
     Components,
+    /// List feature gates: there are none; scripts written for the Collector ask
+    Featuregate {
+        /// The gate to tell about
+        id: Option<String>,
+    },
 }
 
 /// What to run.
@@ -63,6 +68,9 @@ struct ConfigArgs {
     /// Set one value after all files: --set exporters.debug.verbosity=detailed
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Accepted for scripts written for the Collector; tracegate has no feature gates
+    #[arg(long, value_name = "LIST", allow_hyphen_values = true)]
+    feature_gates: Vec<String>,
 }
 
 /// Runs the command line of this process.
@@ -77,6 +85,7 @@ pub fn main() -> ExitCode {
         Some(Command::Validate(args)) => validate::validate(&args),
         Some(Command::PrintConfig(args)) => print_config::print_config(&args),
         Some(Command::Components) => components::components(),
+        Some(Command::Featuregate { id }) => components::feature_gates(id.as_deref()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

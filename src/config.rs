@@ -23,9 +23,9 @@ mod yaml;
 pub use document::Document;
 pub use error::ConfigError;
 pub use id::ComponentId;
-pub use layout::{Alias, Kinds, Layout, Pipeline, PipelineId, Section, Signal};
+pub use layout::{Advice, Alias, Kinds, Layout, Pipeline, PipelineId, Section, Signal};
 pub use node::{Node, Value};
-pub use render::{Secrets, render};
+pub use render::{Format, Secrets, render};
 pub use source::{Lookup, NotUnicode, Source};
 
 /// What stands in the place of a secret.

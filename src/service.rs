@@ -13,7 +13,7 @@ mod running;
 mod switch;
 mod to;
 
-pub use blueprint::Blueprint;
+pub use blueprint::{Blueprint, effective};
 pub use registry::KINDS;
 pub use running::{Addresses, Backlog, Service, StartError};
 pub use to::forwarding_to;

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use tracegate::{
-    config::{Alias, Kinds, Layout, Loaded, Secrets, Section, Source, load_with, render},
+    config::{Alias, Format, Kinds, Layout, Loaded, Secrets, Section, Source, load_with, render},
     telemetry::{
         Telemetry,
         health::HealthCheck,
@@ -16,6 +16,7 @@ const KINDS: Kinds<'static> = Kinds {
     processors: &["memory_limiter", "mask"],
     exporters: &["otlp_grpc", "otlp_http", "debug", "file", "nop"],
     extensions: &["health_check"],
+    advice: &[],
     aliases: &[
         Alias { section: Section::Exporters, old: "otlp", new: "otlp_grpc" },
         Alias { section: Section::Exporters, old: "otlphttp", new: "otlp_http" },
@@ -85,9 +86,9 @@ fn an_operators_file() {
     assert_eq!(telemetry.metrics.readers, [PullReader { host: "10.0.0.7".to_owned(), port: 8888 }]);
     let resource = telemetry.resource.over([("service.name", "tracegate".to_owned())]);
     assert_eq!((resource["service.name"].as_str(), resource["k8s.pod.ip"].as_str()), ("gate", "10.0.0.7"));
-    let shown = render(document.root(), Secrets::Redacted).unwrap();
+    let shown = render(document.root(), Secrets::Redacted, Format::Yaml).unwrap();
     assert!(!shown.contains("hunter2") && shown.contains("authorization:"), "{shown}");
-    assert!(render(document.root(), Secrets::Shown).unwrap().contains("Bearer hunter2"));
+    assert!(render(document.root(), Secrets::Shown, Format::Yaml).unwrap().contains("Bearer hunter2"));
 }
 
 #[test]

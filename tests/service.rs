@@ -205,6 +205,54 @@ fn components_lists_what_a_configuration_may_name() {
     {
         assert!(text.contains(&format!("- name: {name}\n")), "{name}: {text}");
     }
+    for section in ["connectors: []", "providers:", "  - scheme: env", "      traces: Beta", "    module: tracegate v"]
+    {
+        assert!(text.contains(section), "{section}: {text}");
+    }
+}
+
+#[test]
+fn print_config_has_the_collectors_modes_and_formats() {
+    let exporters = "otlp_http: {endpoint: \"http://127.0.0.1:1\", headers: {authorization: hush-hush}}";
+    let yaml = format!("yaml:{}", config(exporters, "{receivers: [otlp], exporters: [otlp_http]}"));
+    let json = stdout(&output(&["print-initial-config", "--config", &yaml, "--format=json"], b""));
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["exporters"]["otlp_http"]["headers"]["authorization"], "[REDACTED]");
+    let shown = stdout(&output(&["print-config", "--config", &yaml, "--mode=unredacted"], b""));
+    assert!(shown.contains("hush-hush"), "{shown}");
+
+    let wrong = "yaml:exporters: {nosuch: {}}";
+    assert_eq!(output(&["print-config", "--config", wrong], b"").status.code(), Some(1));
+    let merged = output(&["print-config", "--config", wrong, "--validate=false"], b"");
+    assert!(merged.status.success() && stdout(&merged).contains("nosuch"), "{}", stderr(&merged));
+}
+
+#[test]
+fn flags_and_questions_of_collector_scripts_are_taken() {
+    let yaml = format!("yaml:{}", config("nop:", "{receivers: [otlp], exporters: [nop]}"));
+    let validated = output(&["validate", "--config", &yaml, "--feature-gates=-a.b,+c"], b"");
+    assert!(validated.status.success(), "{}", stderr(&validated));
+    let gates = output(&["featuregate"], b"");
+    assert!(gates.status.success() && stdout(&gates).starts_with("ID "), "{}", stdout(&gates));
+    let none = output(&["featuregate", "no.such"], b"");
+    assert_eq!(none.status.code(), Some(1));
+    let gateway = Gateway::spawn(&["--config", &yaml, "--feature-gates", "-a.b"]);
+    assert!(gateway.seen.iter().any(|line| line.contains("--feature-gates: ignored")), "{:?}", gateway.seen);
+}
+
+#[test]
+fn a_component_of_the_collector_that_is_not_here_says_what_to_do() {
+    for (section, kind, advice) in [
+        ("exporters", "logging", "use debug"),
+        ("exporters", "kafka", "keep it in your Collector; see pipelines/in-front-of-collector.yaml"),
+        ("processors", "tail_sampling", "(valid values: ["),
+        ("receivers", "jaeger", "(valid values: [otlp])"),
+        ("extensions", "file_storage", "this version queues in memory"),
+    ] {
+        let error = stderr(&output(&["validate", "--config", &format!("yaml:{section}: {{{kind}: {{}}}}")], b""));
+        let message = format!("Error: {section}::{kind}: '{section}' unknown type: \"{kind}\" for id: \"{kind}\"");
+        assert!(error.starts_with(&message) && error.contains(advice), "{error}");
+    }
 }
 
 #[test]

@@ -30,7 +30,11 @@ fn read(args: &RunArgs) -> Result<Blueprint, anyhow::Error> {
         None => sources(&args.config)?,
     };
     let read: Result<Blueprint, ConfigError> = Blueprint::read(&sources, &args.config.set);
-    read.context("invalid configuration")
+    let mut blueprint = read.context("invalid configuration")?;
+    if !args.config.feature_gates.is_empty() {
+        blueprint.warnings.push("--feature-gates: ignored, tracegate has no feature gates".to_owned());
+    }
+    Ok(blueprint)
 }
 
 async fn serve(blueprint: Blueprint, args: &RunArgs) -> anyhow::Result<()> {

@@ -43,6 +43,9 @@ impl Section {
     }
 }
 
+/// What to do with what this program does not have.
+const KEEP: &str = "keep it in your Collector; see pipelines/in-front-of-collector.yaml";
+
 const TOP_LEVEL: [&str; 6] = ["connectors", "exporters", "extensions", "processors", "receivers", "service"];
 const SERVICE: [&str; 3] = ["extensions", "pipelines", "telemetry"];
 
@@ -55,6 +58,17 @@ pub struct Alias {
     pub old: &'static str,
     /// The type it stands for.
     pub new: &'static str,
+}
+
+/// What to do instead of naming a type of the Collector that this program has another way for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Advice {
+    /// Where it is used.
+    pub section: Section,
+    /// The Collector's type.
+    pub kind: &'static str,
+    /// What to do.
+    pub text: &'static str,
 }
 
 /// The component types this program has.
@@ -70,6 +84,8 @@ pub struct Kinds<'a> {
     pub extensions: &'a [&'static str],
     /// Old names.
     pub aliases: &'a [Alias],
+    /// For types of the Collector that are done otherwise here.
+    pub advice: &'a [Advice],
 }
 
 impl Kinds<'_> {
@@ -355,8 +371,7 @@ fn check_top_level(document: &Document) -> Result<(), ConfigError> {
         Value::Map(map) => !map.is_empty(),
         _ => true,
     }) {
-        return Err(ConfigError::new("connectors", "connectors are not supported")
-            .with_hint("keep them in your Collector and chain tracegate in front"));
+        return Err(ConfigError::new("connectors", "connectors are not supported").with_hint(KEEP));
     }
     expect_map(document, &["service"])?;
     check_keys(document, &["service"], &SERVICE)
@@ -399,7 +414,10 @@ fn unknown_type(kinds: &Kinds<'_>, section: Section, id: &ComponentId) -> Config
     );
     let hint = match nearest(id.kind(), &valid) {
         Some(near) => format!("did you mean \"{near}\"?"),
-        None => "keep it in your Collector and chain tracegate in front".to_owned(),
+        None => match kinds.advice.iter().find(|advice| advice.section == section && advice.kind == id.kind()) {
+            Some(advice) => advice.text.to_owned(),
+            None => KEEP.to_owned(),
+        },
     };
     ConfigError::new("", message).with_hint(hint)
 }

@@ -16,14 +16,30 @@ pub enum Secrets {
     Shown,
 }
 
-/// Writes a node as YAML.
-pub fn render(node: &Node, secrets: Secrets) -> Result<String, ConfigError> {
+/// What a configuration is written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// YAML, which loads again.
+    Yaml,
+    /// JSON over several lines.
+    Json,
+}
+
+/// Writes a node.
+///
+/// # Errors
+/// When a value has no form in the format, such as an infinite number in JSON.
+pub fn render(node: &Node, secrets: Secrets, format: Format) -> Result<String, ConfigError> {
     let node = match secrets {
         Secrets::Redacted => redact(node.clone(), false),
         Secrets::Shown => node.clone(),
     };
-    // The library's own error may carry the value it failed on.
-    serde_saphyr::to_string(&node).map_err(|_| ConfigError::new("", "the configuration cannot be written as YAML"))
+    // The libraries' own errors may carry the value they failed on.
+    let failed = |format: &str| ConfigError::new("", format!("the configuration cannot be written as {format}"));
+    match format {
+        Format::Yaml => serde_saphyr::to_string(&node).map_err(|_| failed("YAML")),
+        Format::Json => serde_json::to_string_pretty(&node).map(|json| json + "\n").map_err(|_| failed("JSON")),
+    }
 }
 
 /// Which keys hold secrets: `redacted.toml`.

@@ -586,7 +586,7 @@ processors:
   y: {max_tokens: 5, endpoint: "localhost:4317", url: "http://h/p", zero: "0123", keyword: k}
 "#;
     let document = document(text);
-    let shown = render(document.root(), Secrets::Redacted).unwrap();
+    let shown = render(document.root(), Secrets::Redacted, Format::Yaml).unwrap();
     assert!(!shown.contains("hunter2") && !shown.contains("12345"), "{shown}");
     let again = document_of(&shown);
     let want = r#"{"exporters":{"otlp_http":{"auth":{"authenticator":"oidc"},"endpoint":"https://[REDACTED]@example.com/a","headers":{"authenticator":"[REDACTED]","authorization":"[REDACTED]","name":"[REDACTED]","nested":{"deep":["[REDACTED]"]},"x-number":"[REDACTED]"},"proxy_url":"http://[REDACTED]@proxy:3128"},"otlp_http/list":{"headers":[{"name":"x-key","value":"[REDACTED]"}],"tls":{"ca_file":"/etc/ca.pem","key_file":"/etc/key.pem","key_pem":"[REDACTED]"}}},"processors":{"redaction":{"blocked_values":["a"],"hmac_key":"[REDACTED]"},"x":{"Password":"[REDACTED]","access_token":"[REDACTED]","client-secret":"[REDACTED]","db_password":"[REDACTED]","token":null,"tokens":["[REDACTED]"]},"y":{"endpoint":"localhost:4317","keyword":"k","max_tokens":5,"url":"http://h/p","zero":"0123"}}}"#;
@@ -603,7 +603,7 @@ fn what_is_printed_in_full_loads_as_it_was() {
                 c: '# no', d: '${x', star: '*x', at: '@x', pct: '%x', dash: '- x', big: 18446744073709551615, \
                 inf: .inf, yes: 'yes', multi: \"one\\ntwo\\n\"}";
     let document = document(text);
-    let again = document_of(&render(document.root(), Secrets::Shown).unwrap());
+    let again = document_of(&render(document.root(), Secrets::Shown, Format::Yaml).unwrap());
     assert_eq!(json(&again), json(&document));
 }
 
@@ -691,7 +691,7 @@ proptest! {
     /// What print-config writes, load reads as it was.
     #[test]
     fn rendered_values_parse_as_they_were(node in any_node()) {
-        let text = render(&node, Secrets::Shown).unwrap();
+        let text = render(&node, Secrets::Shown, Format::Yaml).unwrap();
         let again = yaml::parse("rendered", &text).map_err(|e| TestCaseError::fail(format!("{e} in {text:?}")))?;
         let (again, node) = (bare(again), bare(node));
         prop_assert!(again == node, "{:?} became {:?} by {:?}", json_of(&node), json_of(&again), text);
@@ -711,7 +711,7 @@ proptest! {
         let inner = Node::new(Value::Seq(vec![node, Node::new(Value::String(secret.clone()))]));
         for key in ["headers", "Password", "x-api-key", "client_secret", "tokens"] {
             let node = Node::new(Value::Map([(key.to_owned(), inner.clone())].into()));
-            prop_assert!(!render(&node, Secrets::Redacted).unwrap().contains(&secret));
+            prop_assert!(!render(&node, Secrets::Redacted, Format::Yaml).unwrap().contains(&secret));
         }
     }
 }

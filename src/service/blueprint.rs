@@ -28,6 +28,14 @@ pub struct Blueprint {
     pub(super) extensions: BTreeMap<ComponentId, Extension>,
 }
 
+/// The configuration as it takes effect, merged and with its references resolved, but not checked.
+///
+/// # Errors
+/// [`ConfigError`] when a source cannot be read or merged.
+pub fn effective(sources: &[Source], sets: &[String]) -> Result<Document, ConfigError> {
+    Ok(enforce::with_mask(&config::load(sources, sets)?.document))
+}
+
 impl Blueprint {
     /// Reads and checks a configuration whole. Nothing is started, opened or bound.
     ///

@@ -2,7 +2,7 @@
 
 use super::ports::{Listening, Port};
 use crate::{
-    config::{Alias, ComponentId, ConfigError, Document, Kinds, Section},
+    config::{Advice, Alias, ComponentId, ConfigError, Document, Kinds, Section},
     exporter::{debug, file, nop, otlp_grpc, otlp_http},
     processor::{identity, mask, memory_limiter},
     telemetry::{Health, health::HealthCheck},
@@ -17,6 +17,27 @@ pub const KINDS: Kinds<'static> = Kinds {
     aliases: &[
         Alias { section: Section::Exporters, old: "otlp", new: "otlp_grpc" },
         Alias { section: Section::Exporters, old: "otlphttp", new: "otlp_http" },
+    ],
+    advice: &[
+        Advice { section: Section::Exporters, kind: "logging", text: "it was renamed: use debug" },
+        Advice {
+            section: Section::Extensions,
+            kind: "file_storage",
+            text: "this version queues in memory; remove it, and 'storage' from every sending_queue",
+        },
+        Advice {
+            section: Section::Extensions,
+            kind: "memory_ballast",
+            text: "remove it: there is no garbage collector to balance",
+        },
+        Advice { section: Section::Extensions, kind: "memory_limiter", text: "use the processor memory_limiter" },
+        Advice { section: Section::Processors, kind: "queuebatch", text: "use sending_queue of the exporter" },
+        Advice {
+            section: Section::Processors,
+            kind: "redaction",
+            text: "mask finds secrets and personal data without patterns; for your own patterns keep it in your \
+                   Collector; see pipelines/in-front-of-collector.yaml",
+        },
     ],
 };
 

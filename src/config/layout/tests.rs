@@ -13,6 +13,7 @@ const KINDS: Kinds<'static> = Kinds {
         Alias { section: Section::Exporters, old: "otlp", new: "otlp_grpc" },
         Alias { section: Section::Exporters, old: "otlphttp", new: "otlp_http" },
     ],
+    advice: &[Advice { section: Section::Exporters, kind: "logging", text: "use debug" }],
 };
 
 /// A good configuration; tests lay another source over it.
@@ -119,7 +120,7 @@ service: {pipelines: {traces: {receivers: [otlp, otlp], exporters: [nop, debug/x
 
 #[test]
 fn bad_configurations() {
-    const KEEP: &str = "(keep it in your Collector and chain tracegate in front)";
+    const KEEP: &str = "(keep it in your Collector; see pipelines/in-front-of-collector.yaml)";
     for (over, want) in [
         (
             "recievers: {}",
@@ -250,7 +251,7 @@ fn bad_configurations() {
         ("receivers: {' otlp': {}}", "receivers: duplicate name \"otlp\" after space trimming".to_owned()),
         (
             "connectors: {forward: {}}",
-            "connectors: connectors are not supported (keep them in your Collector and chain tracegate in front)"
+            "connectors: connectors are not supported (keep it in your Collector; see pipelines/in-front-of-collector.yaml)"
                 .to_owned(),
         ),
     ] {

@@ -101,6 +101,7 @@ fn every_metric_has_its_help() {
         let _ = MemoryLimiterMetrics::new("p");
         let _ = MaskMetrics::new([("r", "c")]);
         let _ = PipelineMetrics::new("traces");
+        recorders::config_reloaded(true);
         ReceiverMetrics::new("r", "http").request_bytes(1);
     });
     let text = prometheus.render();
