@@ -4,12 +4,11 @@
 //! share: bounds, batching, retry, splitting and draining are written once. [`debug`] and [`nop`] need no queue; they
 //! never hold anything up.
 
-use crate::otlp::Signal;
+use crate::{compression::Encoder, otlp::Signal};
 use bytes::{Bytes, BytesMut};
 use std::{borrow::Cow, future::Future, time::Duration};
 
 mod client;
-mod compression;
 mod config;
 pub mod debug;
 pub mod file;
@@ -22,7 +21,6 @@ mod response;
 pub mod retry;
 mod tls;
 
-pub use compression::Compression;
 pub use config::Later;
 pub use tls::TlsClient;
 
@@ -128,6 +126,21 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
         Ok(panic) => std::panic::resume_unwind(panic),
         Err(_) => Failure::retryable("the process is ending"),
     })
+}
+
+/// From this size on, compressing would hold up other work on the same thread for too long.
+const COMPRESS_ELSEWHERE_FROM: usize = 128 * 1024;
+
+/// Compresses a body; without an encoder it stays as it is.
+async fn compress(parts: Vec<Bytes>, encoder: Option<Encoder>) -> Result<Vec<Bytes>, Failure> {
+    let Some(encoder) = encoder else { return Ok(parts) };
+    let len = parts.iter().map(Bytes::len).sum::<usize>();
+    let compressed = if len < COMPRESS_ELSEWHERE_FROM {
+        encoder.compress(&parts)
+    } else {
+        blocking(move || encoder.compress(&parts)).await?
+    };
+    compressed.map(|whole| vec![whole]).map_err(|_| Failure::refused("the request could not be compressed"))
 }
 
 /// What became of items given to an exporter.

@@ -29,7 +29,6 @@ pub mod settings;
 
 pub use config::Config;
 pub use fault::Rejected;
-pub use http::ContentCoding;
 pub use settings::Settings;
 
 /// Told of every request that never reaches [`Ingest::export`]. Requests the pipeline refuses are the pipeline's to

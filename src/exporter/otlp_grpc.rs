@@ -11,13 +11,13 @@ mod message;
 pub use config::{Config, Keepalive};
 
 use super::{
-    Compression, Failure, Observer, Outgoing, Sender, Sent,
+    Failure, Observer, Outgoing, Sender, Sent,
     client::{Chunks, HttpClient, transport_error},
-    compression,
+    compress,
     headers::{Kind, user_agent},
     queue::{MemoryQueue, Settings},
 };
-use crate::{config::ConfigError, otlp::Signal, pipeline::Destination};
+use crate::{compression::Encoder, config::ConfigError, otlp::Signal, pipeline::Destination};
 use endpoint::Endpoint;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
@@ -43,7 +43,7 @@ pub struct OtlpGrpc {
     client: HttpClient,
     endpoint: Endpoint,
     headers: HeaderMap,
-    compression: Compression,
+    encoder: Option<Encoder>,
     /// Zero means no limit.
     timeout: Duration,
 }
@@ -70,14 +70,14 @@ impl OtlpGrpc {
             client: config.connections(endpoint.scheme == Scheme::HTTPS).client(&config.tls)?,
             endpoint,
             headers,
-            compression: config.compression,
+            encoder: config.encoder()?,
             timeout,
         })
     }
 
     async fn request(&self, outgoing: &Outgoing) -> Result<Request<Chunks>, Failure> {
-        let parts = compression::compress(outgoing.parts.clone(), self.compression, None).await?;
-        let body = message::framed(parts, self.compression != Compression::None)?;
+        let parts = compress(outgoing.parts.clone(), self.encoder).await?;
+        let body = message::framed(parts, self.encoder.is_some())?;
         let mut request = Request::new(Chunks::new(body));
         *request.method_mut() = Method::POST;
         *request.version_mut() = Version::HTTP_2;

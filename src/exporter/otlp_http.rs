@@ -6,15 +6,16 @@ mod endpoint;
 pub use config::{CompressionParams, Config, Encoding};
 
 use super::{
-    Compression, Failure, Observer, Outgoing, Sender, Sent, blocking,
+    Failure, Observer, Outgoing, Sender, Sent, blocking,
     client::{Chunks, HttpClient, transport_error},
-    compression,
+    compress,
     headers::{Kind, user_agent},
     otlp_grpc::within,
     queue::{MemoryQueue, Settings},
     response::{ContentType, MAX_RESPONSE_BYTES, retry_after, status_code},
 };
 use crate::{
+    compression::Encoder,
     config::ConfigError,
     otlp::{self, Signal},
     pipeline::Destination,
@@ -51,8 +52,7 @@ pub struct OtlpHttp {
     endpoints: Endpoints,
     headers: HeaderMap,
     encoding: Encoding,
-    compression: Compression,
-    level: Option<i32>,
+    encoder: Option<Encoder>,
     /// Zero means no limit.
     timeout: Duration,
 }
@@ -75,8 +75,7 @@ impl OtlpHttp {
             endpoints,
             headers,
             encoding: config.encoding,
-            compression: config.compression,
-            level: config.compression_params.level.filter(|&level| level != -1),
+            encoder: config.encoder()?,
             timeout: config.timeout.get(),
         })
     }
@@ -90,7 +89,7 @@ impl OtlpHttp {
             Encoding::Proto => outgoing.parts.clone(),
             Encoding::Json => vec![to_json(outgoing.signal, outgoing.to_bytes()).await?],
         };
-        let body = compression::compress(parts, self.compression, self.level).await?;
+        let body = compress(parts, self.encoder).await?;
         let mut request = Request::new(Chunks::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = uri.clone();

@@ -4,11 +4,9 @@
 //! because nothing here waits or grows for ever. Keys of the Collector that tracegate does not support yet are errors
 //! that say so; keys that tune Go's machinery are accepted and named by [`Config::notes`].
 
-use super::{
-    http::ContentCoding,
-    settings::{GrpcSettings, HttpSettings, MAX_CONCURRENT_BYTES, MAX_CONNECTIONS, Settings},
-};
+use super::settings::{GrpcSettings, HttpSettings, MAX_CONCURRENT_BYTES, MAX_CONNECTIONS, Settings};
 use crate::{
+    compression::Algorithm,
     config::{
         ConfigError,
         types::{ByteSize, Duration, Opaque, present},
@@ -313,21 +311,19 @@ impl Http {
         Ok(paths)
     }
 
-    fn codings(&self) -> Result<Vec<ContentCoding>, ConfigError> {
-        let Some(names) = &self.compression_algorithms else { return Ok(ContentCoding::ALL.to_vec()) };
-        let error = |text: &str| {
-            ConfigError::new("compression_algorithms", text).with_hint("supported: gzip, zstd, zlib, deflate")
-        };
+    fn codings(&self) -> Result<Vec<Algorithm>, ConfigError> {
+        let Some(names) = &self.compression_algorithms else { return Ok(Algorithm::ALL.to_vec()) };
         let mut codings = Vec::new();
         for name in names {
-            match ContentCoding::ALL.into_iter().find(|coding| coding.name() == name) {
-                Some(coding) => codings.push(coding),
-                // No compression at all, which cannot be switched off.
+            match Algorithm::named(name) {
+                Some(algorithm) => codings.push(algorithm),
+                // No compression at all, which every server must take (OTLP specification, "OTLP/HTTP Request").
                 None if name.is_empty() => {}
-                None if ["snappy", "lz4", "x-snappy-framed"].contains(&name.as_str()) => {
-                    return Err(error(&format!("{name} is not supported by this version of tracegate")));
+                None => {
+                    let supported = Algorithm::ALL.map(Algorithm::name).join(", ");
+                    return Err(ConfigError::new("compression_algorithms", "unsupported compression algorithm")
+                        .with_hint(format!("supported: {supported}; [] for none")));
                 }
-                None => return Err(error("unsupported compression algorithm")),
             }
         }
         Ok(codings)

@@ -5,35 +5,26 @@ use super::{
     codec,
     fault::{Fault, no_pipeline},
     http,
-    inflate::Coding,
     intake::Intake,
     reply::{self, Reply},
     serve::InFlight,
 };
 use crate::{
+    compression::{Algorithm, Encoder},
     otlp::Signal,
     pipeline::{Accepted, Permit, Refusal, Transport},
 };
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use bytes::Bytes;
-use flate2::{
-    Compression,
-    read::{GzEncoder, ZlibEncoder},
-};
 use http_body::Body;
-use std::{
-    io::{self, Read},
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
 const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
-const ACCEPTED: HeaderValue = HeaderValue::from_static("identity,gzip,zstd,deflate");
+const ACCEPTED: HeaderValue = HeaderValue::from_static("identity,gzip,zstd,snappy,deflate");
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// The service behind the gRPC port.
@@ -122,45 +113,39 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
 }
 
 /// The call's compression; `None` is identity.
-fn coding(headers: &HeaderMap) -> Result<Option<Coding>, Fault> {
+fn coding(headers: &HeaderMap) -> Result<Option<Algorithm>, Fault> {
     match headers.get(ENCODING).map(HeaderValue::as_bytes) {
         None | Some(b"identity" | b"") => Ok(None),
-        Some(b"gzip") => Ok(Some(Coding::Gzip)),
-        Some(b"deflate") => Ok(Some(Coding::Zlib)),
-        Some(b"zstd") => Ok(Some(Coding::Zstd)),
+        Some(b"gzip") => Ok(Some(Algorithm::Gzip)),
+        Some(b"deflate") => Ok(Some(Algorithm::Deflate)),
+        Some(b"zstd") => Ok(Some(Algorithm::Zstd)),
+        // The framing format, where gRPC is concerned.
+        Some(b"snappy") => Ok(Some(Algorithm::SnappyFramed)),
         Some(other) => Err(Fault::encoding(other)),
     }
 }
 
 /// The compression of the answer: the request's own, unless the client lists what it reads and that is not in it.
-fn mirrored(headers: &HeaderMap) -> Option<Coding> {
+fn mirrored(headers: &HeaderMap) -> Option<Algorithm> {
     let coding = coding(headers).ok().flatten()?;
     let Some(list) = headers.get(ACCEPT_ENCODING) else { return Some(coding) };
     list.to_str().ok()?.split(',').any(|name| name.trim() == name_of(coding)).then_some(coding)
 }
 
-fn name_of(coding: Coding) -> &'static str {
+fn name_of(coding: Algorithm) -> &'static str {
     match coding {
-        Coding::Gzip => "gzip",
-        Coding::Zlib => "deflate",
-        Coding::Zstd => "zstd",
+        Algorithm::SnappyFramed => "snappy",
+        coding => coding.name(),
     }
 }
 
-fn deflate(coding: Coding, message: &[u8]) -> io::Result<Vec<u8>> {
-    let mut out = Vec::new();
-    match coding {
-        Coding::Gzip => GzEncoder::new(message, Compression::fast()).read_to_end(&mut out)?,
-        Coding::Zlib => ZlibEncoder::new(message, Compression::fast()).read_to_end(&mut out)?,
-        Coding::Zstd => return zstd::encode_all(message, 1),
-    };
-    Ok(out)
-}
-
-fn success(signal: Signal, accepted: &Accepted, coding: Option<Coding>) -> Response<Reply> {
+fn success(signal: Signal, accepted: &Accepted, coding: Option<Algorithm>) -> Response<Reply> {
     let message = reply::success_protobuf(signal, accepted);
-    // An empty message stays uncompressed: it would only grow.
-    let packed = coding.filter(|_| !message.is_empty()).and_then(|coding| deflate(coding, &message).ok());
+    // Most answers are empty or a short sentence, which would only grow.
+    let packed = coding
+        .filter(|_| !message.is_empty())
+        .and_then(|coding| Encoder::new(coding).compress(&[&message]).ok())
+        .filter(|packed| packed.len() < message.len());
     let frame = match &packed {
         Some(packed) => codec::frame(true, packed),
         None => codec::frame(false, &message),

@@ -4,12 +4,12 @@ use super::{
     body::{Pace, drain, read_all},
     fault::Fault,
     grpc,
-    inflate::Coding,
     intake::Intake,
     reply::{self, Reply},
     serve::InFlight,
 };
 use crate::{
+    compression::Algorithm,
     otlp::Signal,
     pipeline::{Accepted, Permit, Refusal, Transport},
 };
@@ -23,47 +23,10 @@ use tonic_types::{ErrorDetails, StatusExt};
 pub(super) struct Http {
     pub(super) intake: Arc<Intake>,
     pub(super) paths: Vec<(String, Signal)>,
-    pub(super) codings: Vec<ContentCoding>,
+    pub(super) codings: Vec<Algorithm>,
     pub(super) max_body_bytes: usize,
     pub(super) read_timeout: Duration,
     pub(super) response_headers: HeaderMap,
-}
-
-/// A Content-Encoding the server may be told to accept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ContentCoding {
-    /// `gzip`
-    Gzip,
-    /// `zstd`
-    Zstd,
-    /// `zlib`, a name only the Collector uses
-    Zlib,
-    /// `deflate`
-    Deflate,
-}
-
-impl ContentCoding {
-    /// All of them: the default.
-    pub const ALL: [ContentCoding; 4] =
-        [ContentCoding::Gzip, ContentCoding::Zstd, ContentCoding::Zlib, ContentCoding::Deflate];
-
-    /// The name in `Content-Encoding` and in the configuration.
-    pub fn name(self) -> &'static str {
-        match self {
-            ContentCoding::Gzip => "gzip",
-            ContentCoding::Zstd => "zstd",
-            ContentCoding::Zlib => "zlib",
-            ContentCoding::Deflate => "deflate",
-        }
-    }
-
-    fn coding(self) -> Coding {
-        match self {
-            ContentCoding::Gzip => Coding::Gzip,
-            ContentCoding::Zstd => Coding::Zstd,
-            ContentCoding::Zlib | ContentCoding::Deflate => Coding::Zlib,
-        }
-    }
 }
 
 /// How a request's body, and so its answer, is encoded.
@@ -201,7 +164,7 @@ impl Http {
     }
 
     /// The body's compression; `None` is identity.
-    fn coding(&self, headers: &HeaderMap) -> Result<Option<Coding>, Fault> {
+    fn coding(&self, headers: &HeaderMap) -> Result<Option<Algorithm>, Fault> {
         let mut values = headers.get_all(header::CONTENT_ENCODING).iter();
         let Some(value) = values.next() else { return Ok(None) };
         if values.next().is_some() {
@@ -212,7 +175,7 @@ impl Http {
             return Ok(None);
         }
         let known = self.codings.iter().find(|coding| name.eq_ignore_ascii_case(coding.name().as_bytes()));
-        known.map(|coding| Some(coding.coding())).ok_or_else(|| Fault::encoding(name))
+        known.map(|&coding| Some(coding)).ok_or_else(|| Fault::encoding(name))
     }
 }
 

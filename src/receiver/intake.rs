@@ -4,9 +4,10 @@ use super::{
     Observer,
     body::charge,
     fault::{Fault, no_pipeline},
-    inflate::{self, Coding, INLINE_BYTES},
+    inflate::{self, INLINE_BYTES},
 };
 use crate::{
+    compression::Algorithm,
     otlp::{Bounds, Signal, json},
     pipeline::{Accepted, Budget, Ingest, Metadata, Origin, Permit, Refusal, Transport},
 };
@@ -42,12 +43,12 @@ impl Intake {
     /// Decompresses to at most `limit` bytes.
     pub(super) async fn inflate(
         &self,
-        coding: Coding,
+        algorithm: Algorithm,
         packed: Bytes,
         permit: Permit,
         limit: usize,
     ) -> Result<(Bytes, Permit), Fault> {
-        inflate::inflate(&self.workers, coding, packed, permit, limit).await
+        inflate::inflate(&self.workers, algorithm, packed, permit, limit).await
     }
 
     /// Turns an OTLP/JSON request into protobuf of at most `limit` bytes.

@@ -2,11 +2,11 @@
 
 use super::{
     grpc::Grpc,
-    http::{ContentCoding, Http},
+    http::Http,
     intake::Intake,
     serve::{Rules, Service},
 };
-use crate::otlp::Signal;
+use crate::{compression::Algorithm, otlp::Signal};
 use http::HeaderMap;
 use std::{sync::Arc, time::Duration};
 
@@ -142,7 +142,7 @@ pub struct HttpSettings {
     /// The largest body, after decompression.
     pub max_body_bytes: usize,
     /// Compressions accepted.
-    pub codings: Vec<ContentCoding>,
+    pub codings: Vec<Algorithm>,
     /// Whether connections are kept for further requests.
     pub keep_alive: bool,
     /// How long a body may take to arrive.
@@ -163,7 +163,7 @@ impl Default for HttpSettings {
             endpoint: "127.0.0.1:4318".to_owned(),
             paths: Signal::ALL.map(|signal| (signal.http_path().to_owned(), signal)).to_vec(),
             max_body_bytes: MAX_REQUEST_BYTES,
-            codings: ContentCoding::ALL.to_vec(),
+            codings: Algorithm::ALL.to_vec(),
             keep_alive: true,
             read_timeout: READ_TIMEOUT,
             header_timeout: HEADER_TIMEOUT,

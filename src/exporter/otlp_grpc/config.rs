@@ -2,12 +2,13 @@
 
 use super::endpoint::Endpoint;
 use crate::{
+    compression::{Compression, Encoder},
     config::{
         ConfigError,
         types::{ByteSize, Duration, present},
     },
     exporter::{
-        Compression, Later, TlsClient,
+        Later, TlsClient,
         client::{Connections, Pings, Protocol},
         headers::{Headers, Kind},
         queue::{MAX_REQUEST_BYTES, QueueConfig},
@@ -25,7 +26,7 @@ pub struct Config {
     pub endpoint: String,
     /// Time for one attempt; 0 means no limit.
     pub timeout: Duration,
-    /// `gzip` (default), `zstd` or `none`.
+    /// `gzip` (default), `snappy`, `zstd` or `none`.
     pub compression: Compression,
     /// Whom to trust, and as whom to appear.
     pub tls: TlsClient,
@@ -105,6 +106,7 @@ impl Config {
         self.tls.validate()?;
         self.headers.to_map(Kind::Grpc)?;
         self.user_agent()?;
+        self.encoder()?;
         self.retry_on_failure.validate()?;
         self.sending_queue.validate()?;
         if self.max_request_bytes.0 == 0 {
@@ -120,6 +122,10 @@ impl Config {
                 .with_hint("all requests share one connection; remove the key or say pick_first")),
             Some(name) => Err(ConfigError::new("balancer_name", format!("invalid balancer_name: {name}"))),
         }
+    }
+
+    pub(super) fn encoder(&self) -> Result<Option<Encoder>, ConfigError> {
+        self.compression.for_grpc().map_err(|text| ConfigError::new("compression", text))
     }
 
     pub(super) fn user_agent(&self) -> Result<Option<HeaderValue>, ConfigError> {
@@ -158,7 +164,7 @@ mod tests {
         let config = read(json!({"endpoint": "localhost:4317"})).unwrap();
         config.validate().unwrap();
         assert_eq!(config.timeout, Duration::secs(5));
-        assert_eq!(config.compression, Compression::Gzip);
+        assert_eq!(config.compression, Compression::default());
         assert!(config.sending_queue.enabled && config.retry_on_failure.enabled && !config.tls.insecure);
         assert_eq!(read(json!({"keepalive": {}})).unwrap().keepalive, Some(Keepalive::default()));
     }
@@ -172,6 +178,7 @@ mod tests {
         assert!(with("wait_for_ready", json!(true)).starts_with("wait_for_ready: this is not supported yet"));
         assert!(with("tls", json!({"insecure_skip_verify": true})).starts_with("tls::insecure_skip_verify: "));
         assert!(with("user_agent", json!("a\nb")).starts_with("user_agent: "));
+        assert!(with("compression", json!("lz4")).starts_with("compression: unsupported compression type \"lz4\""));
         assert!(with("max_request_bytes", json!(0)).starts_with("max_request_bytes: "));
     }
 

@@ -2,12 +2,13 @@
 
 use super::endpoint::Endpoints;
 use crate::{
+    compression::{Compression, Encoder},
     config::{
         ConfigError,
         types::{ByteSize, Duration},
     },
     exporter::{
-        Compression, Later, TlsClient,
+        Later, TlsClient,
         client::{Connections, Pings, Protocol},
         headers::{Headers, Kind},
         queue::{MAX_REQUEST_BYTES, QueueConfig},
@@ -32,7 +33,7 @@ pub struct Config {
     pub encoding: Encoding,
     /// Time for one attempt; 0 means no limit.
     pub timeout: Duration,
-    /// `gzip` (default), `zstd` or `none`.
+    /// `gzip` (default), `zstd`, `snappy`, `x-snappy-framed`, `zlib`, `deflate`, `lz4` or `none`.
     pub compression: Compression,
     /// How hard to compress.
     pub compression_params: CompressionParams,
@@ -139,8 +140,8 @@ impl<'de> Deserialize<'de> for Encoding {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CompressionParams {
-    /// gzip: 0 to 9; zstd: 1 to 22. The algorithm's default when absent or -1.
-    pub level: Option<i32>,
+    /// gzip, zlib and deflate: 1 to 9; zstd: 1 to 22; the others have none. The algorithm's default when absent or 0.
+    pub level: i32,
 }
 
 impl Config {
@@ -157,17 +158,7 @@ impl Config {
         if self.max_request_bytes.0 == 0 {
             return Err(ConfigError::new("max_request_bytes", "must be positive"));
         }
-        let levels = match self.compression {
-            Compression::None => i32::MIN..=i32::MAX,
-            Compression::Gzip => 0..=9,
-            Compression::Zstd => 1..=22,
-        };
-        if self.compression_params.level.is_some_and(|level| level != -1 && !levels.contains(&level)) {
-            return Err(ConfigError::new(
-                "compression_params::level",
-                format!("unsupported level, use {} to {}", levels.start(), levels.end()),
-            ));
-        }
+        self.encoder()?;
         let later = |key: &str, hint: &str| Err(ConfigError::new(key, "this is not supported yet").with_hint(hint));
         if self.disable_keep_alives {
             return later("disable_keep_alives", "connections are kept; remove the key");
@@ -176,6 +167,11 @@ impl Config {
             return later("force_attempt_http2", "HTTP/2 is used where TLS negotiates it; remove the key");
         }
         Ok(())
+    }
+
+    pub(super) fn encoder(&self) -> Result<Option<Encoder>, ConfigError> {
+        let level = self.compression_params.level;
+        self.compression.for_http(level).map_err(|text| ConfigError::new("compression_params::level", text))
     }
 
     pub(super) fn connections(&self, secure: bool) -> Connections {
@@ -204,7 +200,7 @@ mod tests {
     fn defaults_are_the_collectors() {
         let config = Config::default();
         assert_eq!(config.timeout, Duration::secs(30));
-        assert_eq!((config.encoding, config.compression), (Encoding::Proto, Compression::Gzip));
+        assert_eq!((config.encoding, config.compression), (Encoding::Proto, Compression::default()));
         assert_eq!(config.idle_conn_timeout, Duration::secs(90));
         assert_eq!(config.validate().unwrap_err().to_string(), "at least one endpoint must be specified");
     }
@@ -213,7 +209,10 @@ mod tests {
     fn errors_name_the_key() {
         assert!(with("encoding", json!("xml")).unwrap_err().to_string().contains("invalid encoding type: xml"));
         let error = |key: &str, value| with(key, value).unwrap().validate().unwrap_err().to_string();
-        assert!(error("compression_params", json!({"level": 10})).starts_with("compression_params::level: "));
+        assert_eq!(
+            error("compression_params", json!({"level": 10})),
+            "compression_params::level: unsupported parameters {Level:10} for compression type \"gzip\""
+        );
         assert!(error("disable_keep_alives", json!(true)).starts_with("disable_keep_alives: "));
         assert!(error("force_attempt_http2", json!(false)).starts_with("force_attempt_http2: "));
         assert!(with("compression_params", json!({"level": -1})).unwrap().validate().is_ok());
