@@ -18,16 +18,19 @@ use tokio::{
 mod body;
 mod codec;
 pub mod config;
+mod cors;
 mod fault;
 mod grpc;
 mod http;
 mod inflate;
 mod intake;
+mod metadata;
 mod reply;
 mod serve;
 pub mod settings;
 
 pub use config::Config;
+pub use cors::{Allowed, Cors};
 pub use fault::Rejected;
 pub use settings::Settings;
 

@@ -188,9 +188,10 @@ fn names_are_the_collectors() {
         assert_eq!(parse(algorithm.name()).unwrap().encoding(), Some(algorithm.name()));
     }
     assert_eq!(Compression::default().encoding(), Some("gzip"));
-    let error = parse("rot13").unwrap_err().to_string();
-    assert!(error.starts_with("unsupported compression type \"rot13\"; use gzip, zstd, snappy,"), "{error}");
-    assert!(!parse("Hunter2!").unwrap_err().to_string().contains("unter2"));
+    assert_eq!(
+        parse("hunter2").unwrap_err().to_string(),
+        "unsupported compression type; use gzip, zstd, zlib, snappy, deflate, lz4, x-snappy-framed or none"
+    );
 }
 
 #[test]

@@ -103,9 +103,13 @@ impl Gateway {
         if body.len() < OFFLOAD_BYTES {
             return unless_panicked(|| process(signal, body, origin, &self.bounds, pipelines));
         }
-        let _cpu = self.cpus.acquire().await.map_err(|_| shutting_down())?;
+        let cpu = self.cpus.clone().acquire_owned().await.map_err(|_| shutting_down())?;
         let (bounds, pipelines) = (self.bounds, pipelines.to_vec());
-        let work = move || unless_panicked(|| process(signal, body, origin, &bounds, &pipelines));
+        let work = move || {
+            // Held by the work, not by who waits for it: that one may give up earlier.
+            let _cpu = cpu;
+            unless_panicked(|| process(signal, body, origin, &bounds, &pipelines))
+        };
         tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(shutting_down()))
     }
 }

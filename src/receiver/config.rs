@@ -4,18 +4,20 @@
 //! because nothing here waits or grows for ever. Keys of the Collector that tracegate does not support yet are errors
 //! that say so; keys that tune Go's machinery are accepted and named by [`Config::notes`].
 
-use super::settings::{GrpcSettings, HttpSettings, MAX_CONCURRENT_BYTES, MAX_CONNECTIONS, Settings};
+use super::{
+    cors::{self, Allowed},
+    settings::{GrpcSettings, HttpSettings, MAX_CONCURRENT_BYTES, MAX_CONNECTIONS, Settings},
+};
 use crate::{
     compression::Algorithm,
     config::{
-        ConfigError,
-        types::{ByteSize, Duration, Opaque, present},
+        ConfigError, MapList,
+        types::{ByteSize, Duration, present},
     },
     otlp::Signal,
 };
 use ::http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Deserializer, de};
-use std::collections::BTreeMap;
 
 /// The largest message that can be configured, in MiB. A gRPC frame and the index of a request count in 32 bits.
 const MAX_MIB: u64 = 4095;
@@ -69,10 +71,11 @@ pub struct Grpc {
     pub keepalive: Option<Keepalive>,
     read_buffer_size: Option<ByteSize>,
     write_buffer_size: Option<ByteSize>,
-    include_metadata: No,
+    /// Whether the call's metadata travels with its request, for batching by it. Default false.
+    pub include_metadata: bool,
     tls: Option<Later>,
     auth: Option<Later>,
-    middlewares: Option<Later>,
+    middlewares: Middlewares,
 }
 
 /// `protocols::grpc::keepalive`.
@@ -125,8 +128,10 @@ pub struct Http {
     pub max_request_body_size: ByteSize,
     /// Accepted compressions. Default: all that tracegate knows.
     pub compression_algorithms: Option<Vec<String>>,
-    /// Headers on every answer.
-    pub response_headers: BTreeMap<String, Opaque>,
+    /// Headers on every answer, as a map or as a list of `name` and `value`.
+    pub response_headers: MapList,
+    /// Which pages may send requests from browsers. Default: none.
+    pub cors: Option<Cors>,
     /// How long a body may take to arrive. Default 30s.
     pub read_timeout: Duration,
     /// How long a head may take to arrive. Default 10s.
@@ -138,11 +143,25 @@ pub struct Http {
     /// Whether connections are kept for further requests. Default true.
     pub keep_alives_enabled: Option<bool>,
     transport: Option<String>,
-    include_metadata: No,
+    /// Whether the request's headers travel with it, for batching by them. Default false.
+    pub include_metadata: bool,
     tls: Option<Later>,
     auth: Option<Later>,
-    cors: Option<Later>,
-    middlewares: Option<Later>,
+    middlewares: Middlewares,
+}
+
+/// `protocols::http::cors`. Without `allowed_origins` it has no effect.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cors {
+    /// Origins of pages that may send requests: `https://app.example.com`, `https://*.example.com`, or `*`.
+    pub allowed_origins: Vec<String>,
+    /// Headers they may send; `*` is any. Default: accept, content-type, x-requested-with.
+    pub allowed_headers: Vec<String>,
+    /// Headers of answers they may see.
+    pub exposed_headers: Vec<String>,
+    /// Seconds for which browsers may keep a permission; negative for not at all. Default: as the browser likes.
+    pub max_age: i64,
 }
 
 /// A key of the Collector that tracegate does not support yet: any value is an error, null is absence.
@@ -155,16 +174,18 @@ impl<'de> Deserialize<'de> for Later {
     }
 }
 
-/// A switch of the Collector that tracegate cannot switch on yet.
+/// `middlewares`, a list of extensions: only the empty list.
 #[derive(Clone, Debug, Default)]
-struct No;
+struct Middlewares;
 
-impl<'de> Deserialize<'de> for No {
+impl<'de> Deserialize<'de> for Middlewares {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        if bool::deserialize(deserializer)? {
-            return Err(de::Error::custom("only false is supported by this version of tracegate"));
+        if !Option::<Vec<de::IgnoredAny>>::deserialize(deserializer)?.unwrap_or_default().is_empty() {
+            return Err(de::Error::custom(
+                "tracegate has no middleware extensions; remove the list, or keep them in a Collector in front",
+            ));
         }
-        Ok(No)
+        Ok(Middlewares)
     }
 }
 
@@ -223,6 +244,10 @@ impl Config {
             let enforced = grpc.keepalive.as_ref().is_some_and(|keepalive| keepalive.enforcement_policy.is_some());
             note(enforced, "keepalive::enforcement_policy");
         }
+        let cors = self.protocols.http.as_ref().and_then(|http| http.cors.as_ref());
+        if cors.is_some_and(|cors| cors.allowed_origins.is_empty() && *cors != Cors::default()) {
+            notes.push("protocols::http::cors has no allowed_origins, and is therefore ignored".to_owned());
+        }
         notes
     }
 }
@@ -257,6 +282,7 @@ impl Grpc {
             max_connection_age_grace: or(keepalive.max_connection_age_grace, defaults.max_connection_age_grace),
             ping_interval: or(keepalive.time, defaults.ping_interval),
             ping_timeout: or(keepalive.timeout, defaults.ping_timeout),
+            include_metadata: self.include_metadata,
         })
     }
 }
@@ -284,6 +310,8 @@ impl Http {
             write_timeout: or(self.write_timeout, defaults.write_timeout),
             idle_timeout: or(self.idle_timeout, defaults.idle_timeout),
             response_headers: self.response_headers()?,
+            cors: self.cors.as_ref().map(Cors::settings).transpose().map_err(|e| e.under(&["cors"]))?.flatten(),
+            include_metadata: self.include_metadata,
         })
     }
 
@@ -330,8 +358,13 @@ impl Http {
     }
 
     fn response_headers(&self) -> Result<HeaderMap, ConfigError> {
+        let MapList(pairs) = &self.response_headers;
+        if let Some(name) = self.response_headers.duplicate() {
+            let text = format!("duplicate keys in map-style list: [{name}]");
+            return Err(ConfigError::new("response_headers", text));
+        }
         let mut headers = HeaderMap::new();
-        for (name, value) in &self.response_headers {
+        for (name, value) in pairs {
             let error = |text| ConfigError::at(&["response_headers", name], text);
             let name = HeaderName::try_from(name).map_err(|_| error("not a header name"))?;
             let mut value = HeaderValue::try_from(value.expose()).map_err(|_| error("not a header value"))?;
@@ -341,6 +374,47 @@ impl Http {
         }
         Ok(headers)
     }
+}
+
+impl Cors {
+    /// `None` when there is no origin to allow.
+    fn settings(&self) -> Result<Option<cors::Cors>, ConfigError> {
+        for origin in &self.allowed_origins {
+            let error = |text| {
+                ConfigError::new("allowed_origins", text)
+                    .with_hint("write https://app.example.com, https://*.example.com or *")
+            };
+            if origin.matches('*').count() > 1 {
+                return Err(error("more than one * in an origin"));
+            }
+            if origin.is_empty() || !origin.bytes().all(|b| b.is_ascii_graphic()) || origin.ends_with('/') {
+                return Err(error("not an origin: it has a scheme and a host, and no path"));
+            }
+        }
+        if self.allowed_origins.is_empty() {
+            return Ok(None);
+        }
+        let exposed = names("exposed_headers", &self.exposed_headers)?;
+        let headers = match &self.allowed_headers[..] {
+            [] => Some(cors::Cors::default_headers()),
+            list if list.iter().any(|name| name == "*") => None,
+            list => {
+                let names = names("allowed_headers", list)?;
+                Some(names.iter().map(|name| name.as_str().to_owned()).collect())
+            }
+        };
+        Ok(Some(cors::Cors {
+            origins: self.allowed_origins.iter().map(|origin| Allowed::new(origin)).collect(),
+            headers,
+            exposed: cors::joined(&exposed),
+            max_age: (self.max_age != 0).then(|| u64::try_from(self.max_age).unwrap_or(0)),
+        }))
+    }
+}
+
+fn names(key: &str, list: &[String]) -> Result<Vec<HeaderName>, ConfigError> {
+    let parsed = list.iter().map(|name| HeaderName::try_from(name.as_str()));
+    parsed.collect::<Result<_, _>>().map_err(|_| ConfigError::new(key, "not a header name"))
 }
 
 fn or(configured: Duration, default: std::time::Duration) -> std::time::Duration {

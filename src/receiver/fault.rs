@@ -25,6 +25,8 @@ pub(super) enum Fault {
     Messages(u8),
     /// The body did not arrive in time.
     Slow,
+    /// The client's own deadline passed before there was an answer.
+    Deadline,
     /// The client broke off; nobody reads the answer.
     Gone,
 }
@@ -40,6 +42,8 @@ pub enum Rejected {
     Overloaded,
     /// Its body did not arrive in time.
     Slow,
+    /// The client's own deadline passed before there was an answer.
+    Deadline,
     /// The client broke off.
     Gone,
     /// A defect of ours.
@@ -54,6 +58,7 @@ impl Rejected {
             Rejected::TooLarge => "too_large",
             Rejected::Overloaded => "overloaded",
             Rejected::Slow => "slow",
+            Rejected::Deadline => "deadline",
             Rejected::Gone => "gone",
             Rejected::Internal => "internal",
         }
@@ -91,6 +96,15 @@ impl Fault {
         Fault::Encoding(fit.then(|| String::from_utf8_lossy(name).into_owned()))
     }
 
+    /// When the client should come back, where that can help.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Fault::Refused(Refusal::Overloaded { retry_after, .. }) => Some(*retry_after),
+            Fault::Slow | Fault::Deadline => Some(RETRY_AFTER),
+            _ => None,
+        }
+    }
+
     /// How it counts.
     pub(super) fn kind(&self) -> Rejected {
         match self {
@@ -102,6 +116,7 @@ impl Fault {
             | Fault::Encoding(_)
             | Fault::Messages(_) => Rejected::Malformed,
             Fault::Slow => Rejected::Slow,
+            Fault::Deadline => Rejected::Deadline,
             Fault::Gone => Rejected::Gone,
         }
     }
@@ -116,6 +131,7 @@ impl Fault {
             Fault::Messages(0) => "no message in the request; an export call takes exactly one".to_owned(),
             Fault::Messages(_) => "more than one message in the request; an export call takes exactly one".to_owned(),
             Fault::Slow => "the request body did not arrive in time".to_owned(),
+            Fault::Deadline => "the client's deadline passed before the request was done".to_owned(),
             Fault::Gone => "the client broke off".to_owned(),
         })
     }

@@ -5,19 +5,23 @@ use super::{
     codec,
     fault::{Fault, no_pipeline},
     http,
-    intake::Intake,
+    intake::{From, Intake},
+    metadata,
     reply::{self, Reply},
     serve::InFlight,
 };
 use crate::{
     compression::{Algorithm, Encoder},
     otlp::Signal,
-    pipeline::{Accepted, Permit, Refusal, Transport},
+    pipeline::{Accepted, Metadata, Permit, Refusal, Transport},
 };
-use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use ::http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts,
+};
 use bytes::Bytes;
 use http_body::Body;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
+use tokio::time::{Instant, timeout_at};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -25,13 +29,21 @@ const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
 const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 const ACCEPTED: HeaderValue = HeaderValue::from_static("identity,gzip,zstd,snappy,deflate");
+const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+/// Where OTLP's fourth signal, still in development, is sent.
+const PROFILES: &str = "/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export";
+
+/// What is said about it.
+pub(super) const NO_PROFILES: &str = "profiles are not supported; send traces, logs and metrics";
 
 /// The service behind the gRPC port.
 pub(super) struct Grpc {
     pub(super) intake: Arc<Intake>,
     pub(super) max_message_bytes: usize,
     pub(super) read_timeout: Duration,
+    pub(super) include_metadata: bool,
 }
 
 impl Grpc {
@@ -53,13 +65,14 @@ impl Grpc {
         }
         let Some(signal) = Signal::ALL.into_iter().find(|signal| signal.grpc_path() == head.uri.path()) else {
             tokio::spawn(drain(body, busy));
-            return failure(Status::unimplemented("no such service or method here"));
+            let text = if head.uri.path() == PROFILES { NO_PROFILES } else { "no such service or method here" };
+            return failure(Status::unimplemented(text));
         };
-        match self.call(signal, &head.headers, &mut body, peer).await {
+        match self.call(signal, &head, &mut body, peer).await {
             Ok(accepted) => success(signal, &accepted, mirrored(&head.headers)),
             Err(fault) => {
                 // An unread body would end in a reset of the stream, which some clients take for the answer.
-                if !matches!(fault, Fault::Slow | Fault::Gone) && !body.is_end_stream() {
+                if !matches!(fault, Fault::Slow | Fault::Deadline | Fault::Gone) && !body.is_end_stream() {
                     tokio::spawn(drain(body, busy));
                 }
                 failure(status(&fault))
@@ -67,24 +80,24 @@ impl Grpc {
         }
     }
 
-    async fn call<B>(
-        &self,
-        signal: Signal,
-        headers: &HeaderMap,
-        body: &mut B,
-        peer: SocketAddr,
-    ) -> Result<Accepted, Fault>
+    async fn call<B>(&self, signal: Signal, head: &Parts, body: &mut B, peer: SocketAddr) -> Result<Accepted, Fault>
     where
         B: Body<Data = Bytes> + Unpin,
     {
         if !self.intake.ingest.takes(signal) {
             return Err(no_pipeline(signal));
         }
-        let (message, permit) = self
-            .receive(headers, body)
-            .await
-            .inspect_err(|fault| (self.intake.observer)(signal, Transport::Grpc, fault.kind()))?;
-        self.intake.export(signal, message, permit, Transport::Grpc, peer).await
+        let observe = |fault: &Fault| (self.intake.observer)(signal, Transport::Grpc, fault.kind());
+        let deadline = deadline(&head.headers).inspect_err(observe)?;
+        let received = self.receive(&head.headers, body);
+        let received = match deadline {
+            None => received.await,
+            Some(deadline) => timeout_at(deadline, received).await.unwrap_or(Err(Fault::Deadline)),
+        };
+        let (message, permit) = received.inspect_err(observe)?;
+        let metadata = if self.include_metadata { metadata::of(head) } else { Metadata::default() };
+        let from = From { transport: Transport::Grpc, peer, metadata, deadline };
+        self.intake.export(signal, message, permit, from).await
     }
 
     /// The message as protobuf.
@@ -110,6 +123,31 @@ impl Grpc {
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     let value = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     value.strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+/// When the client stops waiting (gRPC over HTTP/2, "Timeout"): at most eight digits and a unit.
+fn deadline(headers: &HeaderMap) -> Result<Option<Instant>, Fault> {
+    let Some(value) = headers.get(TIMEOUT) else { return Ok(None) };
+    let after = parse_timeout(value.as_bytes()).ok_or_else(|| Fault::Framing("malformed grpc-timeout".to_owned()))?;
+    // Beyond what a clock can say is no deadline.
+    Ok(Instant::now().checked_add(after))
+}
+
+fn parse_timeout(value: &[u8]) -> Option<Duration> {
+    let (&unit, digits) = value.split_last()?;
+    if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let amount = digits.iter().fold(0, |n: u64, digit| n * 10 + u64::from(digit - b'0'));
+    match unit {
+        b'H' => Some(Duration::from_secs(amount * 3600)),
+        b'M' => Some(Duration::from_secs(amount * 60)),
+        b'S' => Some(Duration::from_secs(amount)),
+        b'm' => Some(Duration::from_millis(amount)),
+        b'u' => Some(Duration::from_micros(amount)),
+        b'n' => Some(Duration::from_nanos(amount)),
+        _ => None,
+    }
 }
 
 /// The call's compression; `None` is identity.
@@ -196,7 +234,35 @@ fn status(fault: &Fault) -> Status {
             Status::unimplemented(message)
         }
         Fault::Refused(Refusal::Internal(_)) | Fault::Framing(_) => Status::internal(message),
-        Fault::Slow => Status::deadline_exceeded(message),
+        Fault::Slow | Fault::Deadline => Status::deadline_exceeded(message),
         Fault::Gone => Status::cancelled(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_have_up_to_eight_digits_and_a_unit() {
+        for (text, expected) in [
+            ("1H", Some(Duration::from_secs(3600))),
+            ("2M", Some(Duration::from_secs(120))),
+            ("10S", Some(Duration::from_secs(10))),
+            ("5m", Some(Duration::from_millis(5))),
+            ("7u", Some(Duration::from_micros(7))),
+            ("0n", Some(Duration::ZERO)),
+            ("99999999H", Some(Duration::from_secs(99_999_999 * 3600))),
+            ("100000000n", None),
+            ("1", None),
+            ("S", None),
+            ("", None),
+            ("-1S", None),
+            ("1.5S", None),
+            ("1s", None),
+            (" 1S", None),
+        ] {
+            assert_eq!(parse_timeout(text.as_bytes()), expected, "{text:?}");
+        }
     }
 }

@@ -2,16 +2,18 @@
 
 use super::{
     body::{Pace, drain, read_all},
+    cors::Cors,
     fault::Fault,
     grpc,
-    intake::Intake,
+    intake::{From, Intake},
+    metadata,
     reply::{self, Reply},
     serve::InFlight,
 };
 use crate::{
     compression::Algorithm,
     otlp::Signal,
-    pipeline::{Accepted, Permit, Refusal, Transport},
+    pipeline::{Accepted, Metadata, Permit, Refusal, Transport},
 };
 use ::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
 use bytes::Bytes;
@@ -27,7 +29,12 @@ pub(super) struct Http {
     pub(super) max_body_bytes: usize,
     pub(super) read_timeout: Duration,
     pub(super) response_headers: HeaderMap,
+    pub(super) cors: Option<Cors>,
+    pub(super) include_metadata: bool,
 }
+
+/// Where OTLP's fourth signal, still in development, is posted.
+const PROFILES: &str = "/v1development/profiles";
 
 /// How a request's body, and so its answer, is encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,18 +77,14 @@ impl Http {
             return grpc::wrong_port();
         }
         let mut read = Progress::default();
-        let mut response = match self.route(&head) {
-            Err(response) => *response,
-            Ok((signal, encoding)) => {
-                match self.export(signal, encoding, &head.headers, &mut body, peer, &mut read).await {
-                    Ok(accepted) => success(signal, encoding, &accepted),
-                    Err(fault) => {
-                        if matches!(fault, Fault::Slow | Fault::Gone) {
-                            read.give_up = true;
-                        }
-                        failure(encoding, &fault)
-                    }
+        let mut response = match &self.cors {
+            Some(cors) if Cors::is_preflight(&head) => preflight(cors, &head.headers),
+            cors => {
+                let mut response = self.answer(&head, &mut body, peer, &mut read).await;
+                if let Some(cors) = cors {
+                    cors.mark(&head.method, &head.headers, response.headers_mut());
                 }
+                response
             }
         };
         // A client that waits for `100 Continue` has sent nothing yet: reading would ask for the body it can spare.
@@ -95,11 +98,31 @@ impl Http {
         response
     }
 
+    async fn answer<B>(&self, head: &Parts, body: &mut B, peer: SocketAddr, read: &mut Progress) -> Response<Reply>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let (signal, encoding) = match self.route(head) {
+            Ok(routed) => routed,
+            Err(response) => return *response,
+        };
+        match self.export(signal, encoding, head, body, peer, read).await {
+            Ok(accepted) => success(signal, encoding, &accepted),
+            Err(fault) => {
+                if matches!(fault, Fault::Slow | Fault::Gone) {
+                    read.give_up = true;
+                }
+                failure(encoding, &fault)
+            }
+        }
+    }
+
     fn route(&self, head: &Parts) -> Result<(Signal, Encoding), Box<Response<Reply>>> {
         let encoding = Encoding::of(&head.headers);
         let signal = self.paths.iter().find(|(path, _)| path == head.uri.path()).map(|&(_, signal)| signal);
         let Some(signal) = signal.filter(|&signal| self.intake.ingest.takes(signal)) else {
-            return Err(refusal(encoding, StatusCode::NOT_FOUND, "404 page not found").into());
+            let text = if head.uri.path() == PROFILES { grpc::NO_PROFILES } else { "404 page not found" };
+            return Err(refusal(encoding, StatusCode::NOT_FOUND, text).into());
         };
         if head.method != Method::POST {
             let text = "405 method not allowed, supported: [POST]";
@@ -107,17 +130,22 @@ impl Http {
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
             return Err(response.into());
         }
-        encoding.map(|encoding| (signal, encoding)).ok_or_else(|| {
+        let Some(encoding) = encoding else {
             let text = "415 unsupported media type, supported: [application/json, application/x-protobuf]";
-            reply::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, text).into()
-        })
+            return Err(reply::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, text).into());
+        };
+        if self.include_metadata && !metadata::fits(&head.headers) {
+            let text = "the request's headers are larger than the limit of 16384 bytes";
+            return Err(with_status(encoding, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, text, false).into());
+        }
+        Ok((signal, encoding))
     }
 
     async fn export<B>(
         &self,
         signal: Signal,
         encoding: Encoding,
-        headers: &HeaderMap,
+        head: &Parts,
         body: &mut B,
         peer: SocketAddr,
         read: &mut Progress,
@@ -126,10 +154,12 @@ impl Http {
         B: Body<Data = Bytes> + Unpin,
     {
         let (message, permit) = self
-            .receive(signal, encoding, headers, body, read)
+            .receive(signal, encoding, &head.headers, body, read)
             .await
             .inspect_err(|fault| (self.intake.observer)(signal, Transport::Http, fault.kind()))?;
-        self.intake.export(signal, message, permit, Transport::Http, peer).await
+        let metadata = if self.include_metadata { metadata::of(head) } else { Metadata::default() };
+        let from = From { transport: Transport::Http, peer, metadata, deadline: None };
+        self.intake.export(signal, message, permit, from).await
     }
 
     /// The request as protobuf.
@@ -192,6 +222,14 @@ struct Progress {
     give_up: bool,
 }
 
+/// The answer to a browser's question what a page may send.
+fn preflight(cors: &Cors, asked: &HeaderMap) -> Response<Reply> {
+    let mut response = Response::new(reply::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    *response.headers_mut() = cors.preflight(asked);
+    response
+}
+
 fn success(signal: Signal, encoding: Encoding, accepted: &Accepted) -> Response<Reply> {
     let body = match encoding {
         Encoding::Protobuf => reply::success_protobuf(signal, accepted),
@@ -218,19 +256,17 @@ fn failure(encoding: Encoding, fault: &Fault) -> Response<Reply> {
         Fault::Refused(Refusal::Overloaded { .. }) => (StatusCode::SERVICE_UNAVAILABLE, false),
         Fault::Refused(Refusal::NoPipeline(_)) => (StatusCode::NOT_FOUND, false),
         Fault::Refused(Refusal::Internal(_)) => (StatusCode::INTERNAL_SERVER_ERROR, false),
-        Fault::Slow => (StatusCode::REQUEST_TIMEOUT, false),
+        // 408 would be the word for it, but OTLP clients do not retry that, and the data was fine.
+        Fault::Slow | Fault::Deadline => (StatusCode::SERVICE_UNAVAILABLE, false),
     };
     let mut response = with_status(encoding, status, &fault.message(), bad_request);
-    match fault {
-        Fault::Refused(Refusal::Overloaded { retry_after, .. }) => {
-            // Whole seconds, rounded up: sooner would be too soon.
-            let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
-            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
-        }
-        Fault::Slow | Fault::Gone => {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        _ => {}
+    if let Some(after) = fault.retry_after() {
+        // Whole seconds, rounded up: sooner would be too soon.
+        let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    if matches!(fault, Fault::Slow | Fault::Gone) {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }

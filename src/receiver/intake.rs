@@ -13,10 +13,25 @@ use crate::{
 };
 use bytes::Bytes;
 use std::{convert::Infallible, net::SocketAddr, sync::Arc};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::{Instant, timeout_at},
+};
 
 /// Requests in hand at one time, over both servers, whatever their size.
 pub(super) const MAX_REQUESTS: u64 = 16 * 1024;
+
+/// What is known of a request beside its body.
+pub(super) struct From {
+    /// How it arrived.
+    pub(super) transport: Transport,
+    /// The peer's address.
+    pub(super) peer: SocketAddr,
+    /// What the client said beside it, where that is included.
+    pub(super) metadata: Metadata,
+    /// When the client stops waiting for the answer.
+    pub(super) deadline: Option<Instant>,
+}
 
 /// The receiver's side of the pipeline.
 pub(super) struct Intake {
@@ -76,14 +91,14 @@ impl Intake {
     }
 
     /// Hands a protobuf request to the pipeline and waits for its answer. The work goes on to its end even if the
-    /// client breaks off meanwhile; the permit is held that long.
+    /// client breaks off meanwhile; the permit is held that long. Only at the deadline the client has set is it given
+    /// up: nobody waits for it any more, and the client sends the request again.
     pub(super) async fn export(
         &self,
         signal: Signal,
         body: Bytes,
         permit: Permit,
-        transport: Transport,
-        peer: SocketAddr,
+        from: From,
     ) -> Result<Accepted, Fault> {
         if !self.ingest.takes(signal) {
             return Err(no_pipeline(signal));
@@ -92,14 +107,25 @@ impl Intake {
             // A request without telemetry succeeds and is nobody's business (OTLP specification, "OTLP/gRPC").
             return Ok(Accepted::default());
         }
-        let origin =
-            Origin { receiver: self.receiver.clone(), transport, peer: Some(peer), metadata: Metadata::default() };
+        let From { transport, peer, metadata, deadline } = from;
+        let origin = Origin { receiver: self.receiver.clone(), transport, peer: Some(peer), metadata };
         let (ingest, alive) = (self.ingest.clone(), self.alive.upgrade());
-        let work = tokio::spawn(async move {
+        let mut work = tokio::spawn(async move {
             let _held = (permit, alive);
             ingest.export(signal, body, origin).await
         });
-        match work.await {
+        let done = match deadline {
+            None => work.await,
+            Some(deadline) => match timeout_at(deadline, &mut work).await {
+                Ok(done) => done,
+                Err(_) => {
+                    work.abort();
+                    (self.observer)(signal, transport, Fault::Deadline.kind());
+                    return Err(Fault::Deadline);
+                }
+            },
+        };
+        match done {
             Ok(answer) => answer.map_err(Fault::Refused),
             Err(_) => Err(Fault::Refused(Refusal::Internal("the request could not be processed".to_owned()))),
         }

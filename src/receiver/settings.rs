@@ -1,6 +1,7 @@
 //! What a receiver runs with: every bound a number, every default filled in.
 
 use super::{
+    cors::Cors,
     grpc::Grpc,
     http::Http,
     intake::Intake,
@@ -91,6 +92,8 @@ pub struct GrpcSettings {
     pub ping_interval: Duration,
     /// How long it may take to answer a ping.
     pub ping_timeout: Duration,
+    /// Whether the call's metadata travels with its request.
+    pub include_metadata: bool,
 }
 
 impl Default for GrpcSettings {
@@ -106,14 +109,15 @@ impl Default for GrpcSettings {
             max_connection_age_grace: GRACE,
             ping_interval: PING.0,
             ping_timeout: PING.1,
+            include_metadata: false,
         }
     }
 }
 
 impl GrpcSettings {
     pub(super) fn service(&self, intake: Arc<Intake>) -> Service {
-        let Self { max_message_bytes, read_timeout, .. } = *self;
-        Service::Grpc(Arc::new(Grpc { intake, max_message_bytes, read_timeout }))
+        let Self { max_message_bytes, read_timeout, include_metadata, .. } = *self;
+        Service::Grpc(Arc::new(Grpc { intake, max_message_bytes, read_timeout, include_metadata }))
     }
 
     pub(super) fn rules(&self, settings: &Settings) -> Rules {
@@ -155,6 +159,10 @@ pub struct HttpSettings {
     pub idle_timeout: Duration,
     /// Headers on every answer.
     pub response_headers: HeaderMap,
+    /// Which pages may send requests from browsers.
+    pub cors: Option<Cors>,
+    /// Whether the request's headers travel with it.
+    pub include_metadata: bool,
 }
 
 impl Default for HttpSettings {
@@ -170,6 +178,8 @@ impl Default for HttpSettings {
             write_timeout: WRITE_TIMEOUT,
             idle_timeout: IDLE_TIMEOUT,
             response_headers: HeaderMap::new(),
+            cors: None,
+            include_metadata: false,
         }
     }
 }
@@ -183,6 +193,8 @@ impl HttpSettings {
             max_body_bytes: self.max_body_bytes,
             read_timeout: self.read_timeout,
             response_headers: self.response_headers.clone(),
+            cors: self.cors.clone(),
+            include_metadata: self.include_metadata,
         }))
     }
 

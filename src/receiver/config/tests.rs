@@ -65,7 +65,7 @@ fn zero_is_the_default_and_never_unbounded() {
 fn every_key_arrives() {
     let grpc = grpc(
         "{endpoint: '0.0.0.0:1', transport: tcp, max_recv_msg_size_mib: 16, max_concurrent_streams: 7, read_timeout: 3s, \
-         include_metadata: false, keepalive: {server_parameters: {max_connection_idle: 1m, max_connection_age: 2m, \
+         include_metadata: true, keepalive: {server_parameters: {max_connection_idle: 1m, max_connection_age: 2m, \
          max_connection_age_grace: 3m, time: 4m, timeout: 5m}}, tls: , auth: null}",
     )
     .unwrap();
@@ -79,11 +79,11 @@ fn every_key_arrives() {
         (grpc.max_connection_age_grace, grpc.ping_interval, grpc.ping_timeout),
         (minutes(3), minutes(4), minutes(5))
     );
-    assert_eq!(grpc.read_timeout, Duration::from_secs(3));
+    assert_eq!((grpc.read_timeout, grpc.include_metadata), (Duration::from_secs(3), true));
     let http = http(
         "{endpoint: 'localhost:2', traces_url_path: t, logs_url_path: /l, metrics_url_path: /m/, max_request_body_size: \
          1MiB, compression_algorithms: ['', gzip], response_headers: {X-A: b}, read_timeout: 1s, read_header_timeout: \
-         2s, write_timeout: 3s, idle_timeout: 4s, keep_alives_enabled: false}",
+         2s, write_timeout: 3s, idle_timeout: 4s, keep_alives_enabled: false, include_metadata: true}",
     )
     .unwrap();
     let paths: Vec<&str> = http.paths.iter().map(|(path, _)| path.as_str()).collect();
@@ -91,6 +91,7 @@ fn every_key_arrives() {
     assert_eq!((http.max_body_bytes, &http.codings[..], http.keep_alive), (1 << 20, &[Algorithm::Gzip][..], false));
     let times = [http.read_timeout, http.header_timeout, http.write_timeout, http.idle_timeout];
     assert_eq!(times.map(|time| time.as_secs()), [1, 2, 3, 4]);
+    assert!(http.include_metadata && http.cors.is_none());
     assert_eq!(http.response_headers["x-a"], "b");
     assert!(!format!("{http:?}").contains("\"b\""), "configured as opaque");
     let ours =
@@ -124,11 +125,8 @@ fn what_comes_later_says_so_by_name() {
     for (protocol, key, value) in [
         ("grpc", "tls", "{cert_file: a}"),
         ("grpc", "auth", "{authenticator: x}"),
-        ("grpc", "middlewares", "[{id: x}]"),
         ("http", "tls", "{}"),
         ("http", "auth", "{}"),
-        ("http", "cors", "{allowed_origins: ['*']}"),
-        ("http", "middlewares", "[]"),
     ] {
         assert_eq!(
             read(&format!("{{protocols: {{{protocol}: {{{key}: {value}}}}}}}")).unwrap_err(),
@@ -138,11 +136,19 @@ fn what_comes_later_says_so_by_name() {
             )
         );
     }
-    let error = grpc("{include_metadata: true}").unwrap_err();
-    assert!(
-        error.starts_with("receivers::otlp::protocols::grpc::include_metadata: only false is supported"),
-        "{error}"
-    );
+    for protocol in ["grpc", "http"] {
+        let error = read(&format!("{{protocols: {{{protocol}: {{middlewares: [{{id: limits}}]}}}}}}")).unwrap_err();
+        assert_eq!(
+            error,
+            format!(
+                "receivers::otlp::protocols::{protocol}::middlewares: tracegate has no middleware extensions; remove the \
+                 list, or keep them in a Collector in front"
+            )
+        );
+        for none in ["", "[]"] {
+            assert!(read(&format!("{{protocols: {{{protocol}: {{middlewares: {none}}}}}}}")).is_ok(), "{none:?}");
+        }
+    }
     let error = http("{transport: unix}").unwrap_err();
     assert!(
         error.starts_with("receivers::otlp::protocols::http::transport: unix sockets are not supported"),
@@ -186,6 +192,25 @@ fn what_is_wrong_says_where() {
             "http: {compression_algorithms: [rot13]}",
             "http::compression_algorithms: unsupported compression algorithm (supported: gzip, zstd, zlib, snappy, deflate, lz4, x-snappy-framed; [] for none)",
         ),
+        (
+            "http: {response_headers: [{name: a, value: b}, {name: A, value: c}]}",
+            "http::response_headers: duplicate keys in map-style list: [A]",
+        ),
+        (
+            "http: {cors: {allowed_origins: ['https://*.*.b']}}",
+            "http::cors::allowed_origins: more than one * in an origin",
+        ),
+        ("http: {cors: {allowed_origins: ['https://a/']}}", "http::cors::allowed_origins: not an origin"),
+        ("http: {cors: {allowed_origins: ['']}}", "http::cors::allowed_origins: not an origin"),
+        (
+            "http: {cors: {allowed_origins: [a], allowed_headers: ['a b']}}",
+            "http::cors::allowed_headers: not a header name",
+        ),
+        (
+            "http: {cors: {allowed_origins: [a], exposed_headers: ['é']}}",
+            "http::cors::exposed_headers: not a header name",
+        ),
+        ("http: {cors: {allow_origins: [a]}}", "http::cors: 'cors' has invalid keys: allow_origins"),
         ("http: {response_headers: {'a b': c}}", "http::response_headers::a b: not a header name"),
         ("http: {response_headers: {a: \"c\\n\"}}", "http::response_headers::a: not a header value"),
         ("http: {read_timeout: soon}", "http::read_timeout: invalid duration"),
@@ -212,4 +237,41 @@ fn keys_without_effect_are_named() {
         ]
     );
     assert!(read("{protocols: {grpc: , http: }}").unwrap().0.notes().is_empty());
+}
+
+#[test]
+fn response_headers_are_a_map_or_a_list() {
+    let map = http("{response_headers: {X-A: b, x-c: d}}").unwrap().response_headers;
+    let list = http("{response_headers: [{name: X-A, value: b}, {name: x-c, value: d}]}").unwrap().response_headers;
+    assert_eq!((map.len(), &map), (2, &list));
+    assert!(http("{response_headers: }").unwrap().response_headers.is_empty());
+}
+
+#[test]
+fn cors_is_off_without_origins_and_has_the_collectors_defaults_with_them() {
+    let cors = |yaml: &str| http(&format!("{{cors: {yaml}}}")).unwrap().cors;
+    for off in ["", "{}", "{allowed_headers: [x-a], max_age: 7}", "{allowed_origins: []}"] {
+        assert_eq!(cors(off), None, "{off}");
+    }
+    let some = cors("{allowed_origins: ['https://*.Example.com', a, '*']}").unwrap();
+    let between = Allowed::Between("https://".to_owned(), ".example.com".to_owned());
+    assert_eq!(some.origins, [between, Allowed::Exactly("a".to_owned()), Allowed::Any]);
+    assert_eq!(some.headers.unwrap(), ["accept", "content-type", "x-requested-with"]);
+    assert_eq!((some.exposed, some.max_age), (None, None));
+    let all = "{allowed_origins: [a], allowed_headers: [X-A, X-B], exposed_headers: [X-C, x-d], max_age: 7200}";
+    let all = cors(all).unwrap();
+    assert_eq!(all.headers.unwrap(), ["x-a", "x-b"]);
+    assert_eq!((all.exposed.unwrap(), all.max_age), (HeaderValue::from_static("x-c, x-d"), Some(7200)));
+    let any = cors("{allowed_origins: [a], allowed_headers: [X-A, '*'], max_age: -1}").unwrap();
+    assert_eq!((any.headers, any.max_age), (None, Some(0)), "negative is: do not keep it");
+
+    let (config, _) = read("{protocols: {http: {cors: {allowed_headers: [x-a]}}}}").unwrap();
+    assert_eq!(config.notes(), ["protocols::http::cors has no allowed_origins, and is therefore ignored"]);
+    assert!(read("{protocols: {http: {cors: {allowed_origins: [a]}}}}").unwrap().0.notes().is_empty());
+}
+
+#[test]
+fn the_paths_of_well_known_backends_are_taken() {
+    let langfuse = http("{traces_url_path: api/public/otel/v1/traces}").unwrap();
+    assert_eq!(langfuse.paths[0], ("/api/public/otel/v1/traces".to_owned(), Signal::Traces));
 }
