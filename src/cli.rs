@@ -3,6 +3,7 @@
 
 mod components;
 mod demo;
+mod healthcheck;
 mod mask;
 mod print_config;
 mod run;
@@ -45,6 +46,8 @@ enum Command {
         /// The gate to tell about
         id: Option<String>,
     },
+    /// Ask the running gateway whether it takes requests; 0 when it does. With --config, where that file says
+    Healthcheck(healthcheck::HealthcheckArgs),
 }
 
 /// What to run.
@@ -86,6 +89,7 @@ pub fn main() -> ExitCode {
         Some(Command::PrintConfig(args)) => print_config::print_config(&args),
         Some(Command::Components) => components::components(),
         Some(Command::Featuregate { id }) => components::feature_gates(id.as_deref()),
+        Some(Command::Healthcheck(args)) => healthcheck::healthcheck(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
