@@ -1,0 +1,88 @@
+"""The official OpenTelemetry JavaScript SDK against the gateway: every transport in; and the Vercel AI SDK.
+
+The clients are programs for Node.js in `js/`; planted values are made here and handed to them.
+"""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+from agent_cases import Story
+from case import Case, Said, otlp_http
+from compare import SEQUENCE
+from content import FILLER, FORGED, HARMLESS
+from model import ScriptedModel
+from plant import Planter
+
+# More than the programs take; what they do not take is forgotten again.
+SPARE = 48
+NODE_SECONDS = 120
+NODE = os.environ.get("INTEROP_NODE", "node")
+PROGRAMS = Path(os.environ.get("INTEROP_JS", Path(__file__).parent / "js"))
+
+
+class NodeFault(Exception):
+    """The program for Node.js ended with an error, or did not end."""
+
+
+def node(program: str, question: dict) -> dict:
+    """Asks one of the programs; its answer."""
+    command = [NODE, str(PROGRAMS / program)]
+    try:
+        ended = subprocess.run(command, input=json.dumps(question).encode(), capture_output=True, timeout=NODE_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise NodeFault(f"{program}: still running after {NODE_SECONDS} s") from None
+    if ended.returncode != 0:
+        raise NodeFault(f"{program}: exit code {ended.returncode}: {ended.stderr.decode(errors='replace')[-800:]}")
+    return json.loads(ended.stdout)
+
+
+def _where(transport, compression, control, gateway) -> dict:
+    ports = {name: {"grpc": each.grpc_port, "http": each.http_port} for name, each in
+             (("control", control), ("gateway", gateway))}
+    return {"transport": transport, "compression": compression, **ports}
+
+
+def say_everything(transport, compression, control, gateway, planter: Planter) -> Said:
+    every = {each.kind: each.text for each in planter.every_kind()}
+    named = {
+        "first": planter.kind("github-pat").text,
+        "pem": planter.kind("pem").text,
+        "last": planter.kind("anthropic").text,
+        "state": planter.kind("gitlab-pat").text,
+        "name": planter.kind("databricks").text,
+        "email": planter.kind("email").text,
+        "key:password": planter.bare("key:password").text,
+        "key:authorization": planter.bare("key:authorization", 32, "Bearer ").text,
+        "key:x-api-key": planter.bare("key:x-api-key", 32).text,
+        "key:body-password": planter.bare("key:body-password").text,
+    }
+    supply = {"any": [planter.any() for _ in range(SPARE)], "token": [planter.token() for _ in range(SPARE)]}
+    content = {
+        "every": every,
+        "named": named,
+        **{name: [each.text for each in planted] for name, planted in supply.items()},
+        "harmless": HARMLESS,
+        "forged": FORGED,
+        "filler": FILLER,
+        "sequence": SEQUENCE,
+    }
+    said = node("sdk.mjs", _where(transport, compression, control, gateway) | {"content": content})
+    faults = said["faults"]
+    for name, planted in supply.items():
+        if said["taken"][name] > SPARE:
+            faults.append(f"harness: sdk.mjs wants more than {SPARE} values of {name}")
+        unused = planted[said["taken"][name] :]
+        planter.planted = [each for each in planter.planted if each not in unused]
+    return Said(said["created"], said["sent"], faults)
+
+
+CASES = [
+    Case("js-grpc", "grpc", say_everything),
+    Case("js-grpc-gzip", "grpc", say_everything, compression="gzip"),
+    Case("js-http", "http/protobuf", say_everything),
+    Case("js-http-gzip", "http/protobuf", say_everything, compression="gzip"),
+    Case("js-json", "http/json", say_everything),
+    Case("js-json-gzip", "http/json", say_everything, compression="gzip"),
+]
