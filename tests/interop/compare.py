@@ -60,12 +60,14 @@ def _points(enclosing, parts):
 
 def _key(leaf, attributes, name=""):
     """The number the driver gave the item; else what an item has besides text: times, ids, values."""
+    # An event has a name, which stays, and often no time but that of its observation.
+    name, time = name or getattr(leaf, "event_name", ""), leaf.time_unix_nano or leaf.observed_time_unix_nano
     for attribute in attributes:
         if attribute.key == SEQUENCE:
             return attribute.value.int_value
     values = [getattr(leaf, each) for each in ("as_int", "as_double", "sum", "count") if hasattr(leaf, each)]
     ids = getattr(leaf, "trace_id", b""), getattr(leaf, "span_id", b"")
-    return (name, leaf.time_unix_nano, *ids, *values, len(attributes))
+    return (name, time, *ids, *values, len(attributes))
 
 
 class Judge:

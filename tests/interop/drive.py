@@ -14,7 +14,7 @@ from case import report, run_case
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("group", choices=["sdk", "js", "agent"])
+    parser.add_argument("group", choices=["sdk", "js", "agent", "openai", "adk"])
     parser.add_argument("cases", nargs="*", help="names of cases; all of the group without any")
     parser.add_argument("--binary", type=Path)
     parser.add_argument("--direct", action="store_true")

@@ -8,7 +8,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from agent_cases import Story
+from story import LEAST_SPANS, Story
 from case import Case, Said, otlp_http
 from compare import SEQUENCE
 from content import FILLER, FORGED, HARMLESS
@@ -78,6 +78,17 @@ def say_everything(transport, compression, control, gateway, planter: Planter) -
     return Said(said["created"], said["sent"], faults)
 
 
+def vercel_ai(transport, compression, control, gateway, planter: Planter) -> Said:
+    story = Story(planter)
+    told = {name: getattr(story, name) for name in ("system", "ask", "result", "failure", "answers")}
+    with ScriptedModel(story.script) as model:
+        question = _where(transport, compression, control, gateway) | {"story": told, "model": model.url}
+        said = node("vercel.mjs", question)
+    if said["sent"]["traces"] < LEAST_SPANS:
+        said["faults"].append(f"harness: the SDK made {said['sent']['traces']} spans, {LEAST_SPANS} expected")
+    return Said(None, said["sent"], model.faults + said["faults"])
+
+
 CASES = [
     Case("js-grpc", "grpc", say_everything),
     Case("js-grpc-gzip", "grpc", say_everything, compression="gzip"),
@@ -85,4 +96,7 @@ CASES = [
     Case("js-http-gzip", "http/protobuf", say_everything, compression="gzip"),
     Case("js-json", "http/json", say_everything),
     Case("js-json-gzip", "http/json", say_everything, compression="gzip"),
+    Case("vercel-ai", "http/protobuf", vercel_ai),
+    Case("vercel-ai-json", "http/json", vercel_ai, exporter=otlp_http("gzip"), arrives_as=("http/protobuf",),
+         arrives_packed="gzip"),
 ]
