@@ -95,6 +95,20 @@ class Gateway:
         if code != 0:
             raise GatewayFault(f"exit code {code} after SIGTERM\n{self.said()}")
 
+    def pause(self):
+        """Stops the process where it stands; connections are still accepted, by the system, and nothing is answered."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self):
+        self._process.send_signal(signal.SIGCONT)
+
+    def successor(self, directory: Path, change=lambda config: config) -> "Gateway":
+        """Another run on the same ports, of the same configuration or a changed one; not started."""
+        *arguments, config = self._arguments
+        path = directory / "config.yaml"
+        path.write_text(change(Path(config).read_text()))
+        return Gateway(self._binary, directory, self.endpoint, [*arguments, str(path)], self._metrics_port)
+
     def kill(self):
         if self._process.poll() is None:
             self._process.kill()

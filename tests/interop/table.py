@@ -1,4 +1,7 @@
-"""Prints the table of all cases: table.py RESULTS [CASE…]. Exit code 1 if a case failed or a named one is missing."""
+"""Prints the tables of all cases: table.py RESULTS [CASE…]. Exit code 1 if a case failed or a named one is missing.
+
+Rows that bring a `head` of their own get a table of their own.
+"""
 
 import json
 import sys
@@ -9,11 +12,15 @@ HEAD = ("case", "transport", "sent", "arrived", "planted", "survived", "markers"
 def main(path: str, wanted: list[str]) -> int:
     with open(path) as lines:
         rows = [json.loads(line) for line in lines]
-    cells = [HEAD, *(row["cells"] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(HEAD))]
-    print("\nsent and arrived are spans/log records/metric points")
-    for row in cells:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+    tables = {}
+    for row in rows:
+        tables.setdefault(tuple(row.get("head", HEAD)), []).append(row["cells"])
+    for head, body in tables.items():
+        print("\nsent and arrived are spans/log records/metric points" if head == HEAD else "")
+        cells = [head, *body]
+        widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+        for row in cells:
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
     missing = sorted(set(wanted) - {row["cells"][0] for row in rows})
     if missing:
         print(f"\nno such case: {', '.join(missing)}")
