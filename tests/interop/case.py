@@ -27,20 +27,31 @@ MASKING = {
 COLUMNS = ("case", "transport", "sent", "arrived", "planted", "survived", "markers", "seconds", "verdict")
 
 
-def otlp_grpc(compression="none"):
+def otlp_grpc(compression="none", tls=False):
     def exporter(sink: Sink):
-        target = {"endpoint": f"127.0.0.1:{sink.grpc_port}", "tls": {"insecure": True}, "compression": compression}
+        target = {"endpoint": f"127.0.0.1:{sink.grpc_port}", "tls": _client_tls(tls), "compression": compression}
         return {"otlp_grpc": target | RETRY}
 
     return exporter
 
 
-def otlp_http(compression="none", encoding="proto"):
+def otlp_http(compression="none", encoding="proto", tls=False):
     def exporter(sink: Sink):
-        target = {"endpoint": f"http://127.0.0.1:{sink.http_port}", "compression": compression, "encoding": encoding}
-        return {"otlp_http": target | RETRY}
+        endpoint = f"{'https' if tls else 'http'}://127.0.0.1:{sink.http_port}"
+        target = {"endpoint": endpoint, "compression": compression, "encoding": encoding}
+        return {"otlp_http": target | ({"tls": _client_tls(tls)} if tls else {}) | RETRY}
 
     return exporter
+
+
+def _client_tls(tls: bool) -> dict:
+    """How an exporter reaches a sink with `tls`, which wants a certificate of its clients."""
+    if not tls:
+        return {"insecure": True}
+    from certificates import certificates
+
+    own = certificates().client
+    return {"ca_file": str(certificates().ca), "cert_file": str(own.certificate), "key_file": str(own.key)}
 
 
 RETRY = {"retry_on_failure": {"initial_interval": "100ms", "max_interval": "1s"}}
@@ -74,6 +85,7 @@ class Case:
     file_copy: str = ""
     pending: bool = False
     interrupts: bool = False
+    listen: object = None
 
 
 @dataclass
@@ -143,7 +155,7 @@ def _copies(case: Case, control: Sink, sink: Sink, written: dict) -> list[list[R
 
 def _gateway(case: Case, binary: Path, directory: Path, sink: Sink) -> gateway.Gateway:
     if case.configured:
-        return gateway.configured(binary, directory, case.exporter(sink), case.processors)
+        return gateway.configured(binary, directory, case.exporter(sink), case.processors, listen=case.listen)
     return gateway.unconfigured(binary, directory, sink.grpc_port)
 
 
@@ -173,7 +185,9 @@ def _through(run: gateway.Gateway, case: Case, direct: Endpoint, planter: Plante
 
 
 def _route(case: Case) -> str:
-    return f"{case.transport}{' gzip' if case.compression == 'gzip' else ''} → {', '.join(case.arrives_as)}"
+    packed = "" if case.compression == "none" else f" {case.compression}"
+    over = f" {case.listen.__name__.replace('_', ' ')}" if case.listen else ""
+    return f"{case.transport}{packed}{over} → {', '.join(case.arrives_as)}{' tls' if case.sink.get('tls') else ''}"
 
 
 def judge(row: Row, planter: Planter, said: Said, control: list[Received], arrived: list[Received], written: dict):

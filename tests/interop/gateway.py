@@ -145,20 +145,17 @@ def busy_default_ports() -> list[str]:
     return busy
 
 
-def configured(binary: Path, directory: Path, exporters: dict, processors: dict) -> Gateway:
+def configured(binary: Path, directory: Path, exporters: dict, processors: dict, listen=None) -> Gateway:
     """A gateway run from a configuration file in the Collector's shape; every pipeline gets all of both."""
     grpc_port, http_port, metrics_port = free_ports(3)
     pipeline = {"receivers": ["otlp"], "processors": list(processors), "exporters": list(exporters)}
     prometheus = {"host": "127.0.0.1", "port": metrics_port}
+    ports = {"grpc": grpc_port, "http": http_port}
+    protocols, told = {name: {"endpoint": f"127.0.0.1:{port}"} for name, port in ports.items()}, {}
+    if listen:
+        protocols, told = listen(directory, protocols)
     config = {
-        "receivers": {
-            "otlp": {
-                "protocols": {
-                    "grpc": {"endpoint": f"127.0.0.1:{grpc_port}"},
-                    "http": {"endpoint": f"127.0.0.1:{http_port}"},
-                }
-            }
-        },
+        "receivers": {"otlp": {"protocols": protocols}},
         "processors": processors,
         "exporters": exporters,
         "service": {
@@ -168,7 +165,8 @@ def configured(binary: Path, directory: Path, exporters: dict, processors: dict)
     }
     path = directory / "config.yaml"
     path.write_text("\n".join(_yaml(config, 0)) + "\n")
-    return Gateway(binary, directory, Endpoint(grpc_port, http_port), ["run", "--config", str(path)], metrics_port)
+    endpoint = Endpoint(grpc_port, http_port, **told)
+    return Gateway(binary, directory, endpoint, ["run", "--config", str(path)], metrics_port)
 
 
 def _yaml(value: dict, depth: int) -> list[str]:

@@ -12,6 +12,7 @@ from story import LEAST_SPANS, Story
 from case import Case, Said, otlp_http
 from compare import SEQUENCE
 from content import FILLER, FORGED, HARMLESS
+from gateway import GatewayFault
 from model import ScriptedModel
 from plant import Planter
 
@@ -22,8 +23,8 @@ NODE = os.environ.get("INTEROP_NODE", "node")
 PROGRAMS = Path(os.environ.get("INTEROP_JS", Path(__file__).parent / "js"))
 
 
-class NodeFault(Exception):
-    """The program for Node.js ended with an error, or did not end."""
+class NodeFault(GatewayFault):
+    """The program for Node.js ended with an error, or did not end; its case fails, the others go on."""
 
 
 def node(program: str, question: dict) -> dict:
@@ -39,9 +40,11 @@ def node(program: str, question: dict) -> dict:
 
 
 def _where(transport, compression, control, gateway) -> dict:
-    ports = {name: {"grpc": each.grpc_port, "http": each.http_port} for name, each in
-             (("control", control), ("gateway", gateway))}
-    return {"transport": transport, "compression": compression, **ports}
+    def ports(each):
+        return {"grpc": each.grpc_port, "http": each.http_port}
+
+    where = {"control": ports(control), "gateway": ports(gateway)}
+    return {"transport": transport, "compression": compression, **where}
 
 
 def say_everything(transport, compression, control, gateway, planter: Planter) -> Said:
@@ -97,6 +100,12 @@ CASES = [
     Case("js-json", "http/json", say_everything),
     Case("js-json-gzip", "http/json", say_everything, compression="gzip"),
     Case("vercel-ai", "http/protobuf", vercel_ai),
-    Case("vercel-ai-json", "http/json", vercel_ai, exporter=otlp_http("gzip"), arrives_as=("http/protobuf",),
-         arrives_packed="gzip"),
+    Case(
+        "vercel-ai-json",
+        "http/json",
+        vercel_ai,
+        exporter=otlp_http("gzip"),
+        arrives_as=("http/protobuf",),
+        arrives_packed="gzip",
+    ),
 ]

@@ -3,12 +3,14 @@
 import logging
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+import listen
 from case import Case, Said, otlp_grpc, otlp_http, together
 from content import FORGED, VIEWS, Bulk, Logs, Metrics, Traces, resource
 from plant import Planter
@@ -30,6 +32,24 @@ def say_everything(transport, compression, control, gateway, planter) -> Said:
     sender.finish()
     created = {"traces": traces.created + 1, "logs": logs.created, "metrics": metrics.created}
     return Said(created, sender.tally.sent, sender.tally.faults)
+
+
+def say_with_certificate(transport, compression, control, gateway, planter) -> Said:
+    """As `say_everything`; and a client without a certificate gets nothing through."""
+    said = say_everything(transport, compression, control, gateway, planter)
+    spans, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    with provider.get_tracer("stranger").start_as_current_span("without a certificate"):
+        pass
+    logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
+    try:
+        stranger = exporters(transport, compression, replace(gateway, tls="server"), timeout=2).spans
+        if stranger.export(spans.get_finished_spans()) == SpanExportResult.SUCCESS:
+            said.faults.append("a client without a certificate was served")
+        stranger.shutdown()
+    finally:
+        logging.getLogger("opentelemetry.exporter").setLevel(logging.NOTSET)
+    return said
 
 
 def say_bulk(_transport, compression, control, gateway, planter) -> Said:
@@ -110,6 +130,23 @@ CASES = [
     sdk("sdk-http-gzip", "http/protobuf", compression="gzip"),
     sdk("sdk-json", "http/json"),
     sdk("sdk-json-gzip", "http/json", compression="gzip"),
+    sdk("sdk-grpc-deflate", "grpc", compression="deflate"),
+    sdk("sdk-http-deflate", "http/protobuf", compression="deflate"),
+    sdk("sdk-json-deflate", "http/json", compression="deflate"),
+    sdk("tls-grpc", "grpc", listen=listen.tls),
+    sdk("tls-http", "http/protobuf", listen=listen.tls, compression="gzip"),
+    sdk("tls-json", "http/json", listen=listen.tls),
+    Case("mtls-grpc", "grpc", say_with_certificate, listen=listen.mutual_tls, compression="gzip"),
+    Case("mtls-http", "http/protobuf", say_with_certificate, listen=listen.mutual_tls),
+    sdk("unix-grpc", "grpc", listen=listen.unix_socket),
+    sdk("out-tls-grpc", "http/protobuf", exporter=otlp_grpc("gzip", tls=True), sink={"tls": True}),
+    sdk(
+        "out-tls-http",
+        "grpc",
+        exporter=otlp_http(tls=True),
+        sink={"tls": True},
+        arrives_as=("http/protobuf",),
+    ),
     sdk("out-grpc-gzip", "grpc", exporter=otlp_grpc("gzip")),
     sdk("out-http", "grpc", exporter=otlp_http(), arrives_as=("http/protobuf",)),
     sdk("out-http-gzip", "http/json", exporter=otlp_http("gzip"), arrives_as=("http/protobuf",), arrives_packed="gzip"),

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExporter, LogRecordExportResult
@@ -21,13 +22,50 @@ BATCH = 64
 class Endpoint:
     """Ports on 127.0.0.1. With `by_default` the exporters are told nothing and must find the endpoint by themselves.
 
-    `terminate` sends SIGTERM to the gateway behind the ports.
+    `terminate` sends SIGTERM to the gateway behind the ports. `tls` is empty, `server` or `mutual`; the certificates are
+    those of `certificates.py`. With `unix`, gRPC goes to that socket.
     """
 
     grpc_port: int
     http_port: int
     by_default: bool = False
     terminate: Callable[[], None] | None = None
+    tls: str = ""
+    unix: Path | None = None
+
+    @property
+    def scheme(self) -> str:
+        return "https" if self.tls else "http"
+
+    @property
+    def grpc_target(self) -> dict:
+        """What a gRPC exporter is told."""
+        if self.unix:
+            return {"endpoint": f"unix://{self.unix}", "insecure": True}
+        told = {"endpoint": f"{self.scheme}://127.0.0.1:{self.grpc_port}"}
+        return told | ({"credentials": self._grpc_credentials()} if self.tls else {})
+
+    def http_target(self, signal: str) -> dict:
+        """What an HTTP exporter is told."""
+        told = {"endpoint": f"{self.scheme}://127.0.0.1:{self.http_port}/v1/{signal}"}
+        if self.tls:
+            from certificates import certificates
+
+            made = certificates()
+            told["certificate_file"] = str(made.ca)
+            if self.tls == "mutual":
+                told["client_certificate_file"] = str(made.client.certificate)
+                told["client_key_file"] = str(made.client.key)
+        return told
+
+    def _grpc_credentials(self):
+        from certificates import certificates
+        from grpc import ssl_channel_credentials
+
+        made = certificates()
+        own = made.client if self.tls == "mutual" else None
+        shown = (own.key.read_bytes(), own.certificate.read_bytes()) if own else ()
+        return ssl_channel_credentials(made.ca.read_bytes(), *shown)
 
 
 @dataclass(frozen=True)
@@ -38,18 +76,18 @@ class Exporters:
 
 
 def exporters(transport: str, compression: str, endpoint: Endpoint, timeout: float = 10) -> Exporters:
-    """`transport` is grpc, http/protobuf or http/json as in OTEL_EXPORTER_OTLP_PROTOCOL; `compression` none or gzip;
-    `timeout` in seconds, retries included."""
+    """`transport` is grpc, http/protobuf or http/json as in OTEL_EXPORTER_OTLP_PROTOCOL; `compression` none, gzip or
+    deflate; `timeout` in seconds, retries included."""
     if transport == "grpc":
         from grpc import Compression
         from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter
         from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
-        packing = {"none": Compression.NoCompression, "gzip": Compression.Gzip}[compression]
-        common = {"compression": packing, "timeout": timeout}
+        kinds = {"none": Compression.NoCompression, "gzip": Compression.Gzip, "deflate": Compression.Deflate}
+        common = {"compression": kinds[compression], "timeout": timeout}
         if not endpoint.by_default:
-            common["endpoint"] = f"http://127.0.0.1:{endpoint.grpc_port}"
+            common |= endpoint.grpc_target
         return Exporters(OTLPSpanExporter(**common), OTLPLogExporter(**common), OTLPMetricExporter(**common))
     if transport == "http/protobuf":
         from opentelemetry.exporter.otlp.proto.http import Compression
@@ -57,7 +95,8 @@ def exporters(transport: str, compression: str, endpoint: Endpoint, timeout: flo
         from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-        packing = {"none": Compression.NoCompression, "gzip": Compression.Gzip}[compression]
+        kinds = {"none": Compression.NoCompression, "gzip": Compression.Gzip, "deflate": Compression.Deflate}
+        packing = kinds[compression]
     else:
         from opentelemetry.exporter.otlp.common.http import Compression
         from opentelemetry.exporter.otlp.json.http._log_exporter import OTLPLogExporter
@@ -71,7 +110,7 @@ def exporters(transport: str, compression: str, endpoint: Endpoint, timeout: flo
     def target(signal):
         if endpoint.by_default:
             return common
-        return common | {"endpoint": f"http://127.0.0.1:{endpoint.http_port}/v1/{signal}"}
+        return common | endpoint.http_target(signal)
 
     return Exporters(
         OTLPSpanExporter(**target("traces")),

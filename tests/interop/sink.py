@@ -8,6 +8,7 @@ import gzip
 import json
 import threading
 import time
+import zlib
 from concurrent import futures
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -50,11 +51,12 @@ class Sink:
     """Start with `with Sink() as sink:`; read `sink.received` after the sender is done.
 
     `refuse_first` requests are answered with "unavailable, come back" before any is accepted; `delay` seconds pass
-    before every answer.
+    before every answer. With `tls` it wants TLS, and a certificate of its clients.
     """
 
     refuse_first: int = 0
     delay: float = 0.0
+    tls: bool = False
     received: list[Received] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     refused: int = 0
@@ -65,10 +67,20 @@ class Sink:
             futures.ThreadPoolExecutor(16), options=[("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
         )
         self._grpc.add_generic_rpc_handlers((_GrpcHandler(self),))
-        self.grpc_port = self._grpc.add_insecure_port("127.0.0.1:0")
+        if self.tls:
+            from certificates import certificates
+
+            made = certificates()
+            own = [(made.server.key.read_bytes(), made.server.certificate.read_bytes())]
+            credentials = grpc.ssl_server_credentials(own, made.ca.read_bytes(), require_client_auth=True)
+            self.grpc_port = self._grpc.add_secure_port("127.0.0.1:0", credentials)
+        else:
+            self.grpc_port = self._grpc.add_insecure_port("127.0.0.1:0")
         self._grpc.start()
         self._http = _HttpServer(("127.0.0.1", 0), _HttpHandler)
         self._http.sink = self
+        if self.tls:
+            self._http.socket = made.server_context(mutual=True).wrap_socket(self._http.socket, server_side=True)
         self.http_port = self._http.server_address[1]
         threading.Thread(target=self._http.serve_forever, daemon=True).start()
         return self
@@ -146,6 +158,8 @@ class _HttpHandler(BaseHTTPRequestHandler):
         encoding = self.headers.get("content-encoding", "")
         if encoding == "gzip":
             body = gzip.decompress(body)
+        elif encoding == "deflate":
+            body = zlib.decompress(body)
         elif encoding not in ("", "identity"):
             sink.fault(f"HTTP: unexpected content encoding {encoding!r}")
             return self._answer(415, kind)
