@@ -411,7 +411,7 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
             Kind::Double | Kind::ValueDouble => self.double(value),
             _ => match whole(value) {
                 Some(value) => self.integer(value),
-                None => self.reader.wrong_type(),
+                None => self.no_integer(value),
             },
         }
     }
@@ -436,9 +436,10 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
                 Some(value) => self.integer(value),
                 None => self.reader.wrong_type(),
             },
-            _ => match parse_integer(text) {
-                Some(value) => self.integer(value),
-                None => self.reader.wrong_type(),
+            _ => match (parse_integer(text), parse_double(text)) {
+                (Some(value), _) => self.integer(value),
+                (None, Some(value)) => self.no_integer(value),
+                (None, None) => self.reader.wrong_type(),
             },
         }
     }
@@ -467,6 +468,9 @@ impl ValueSeed<'_> {
             _ => return self.reader.wrong_type(),
         };
         let Some(form) = form else {
+            if matches!(self.field.kind, Kind::Int64) {
+                return self.no_integer(value as f64);
+            }
             return self.reader.fail("a number out of the range of its field");
         };
         if matches!(self.field.kind, Kind::Int64) {
@@ -493,6 +497,17 @@ impl ValueSeed<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A number that its integer field cannot hold. An attribute takes it as the double it is: JavaScript's SDK writes
+    /// every number without a fraction as `intValue`, also beyond 64 bits, and refusing one attribute would cost its
+    /// neighbours the request.
+    fn no_integer<E: Error>(self, value: f64) -> Result<(), E> {
+        let as_double = Msg::AnyValue.table().fields.iter().find(|field| matches!(field.kind, Kind::ValueDouble));
+        match (self.field.kind, as_double) {
+            (Kind::Int64, Some(field)) => ValueSeed { field, ..self }.double(value),
+            _ => self.reader.wrong_type(),
+        }
     }
 
     fn double<E: Error>(self, value: f64) -> Result<(), E> {
