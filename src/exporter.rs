@@ -19,10 +19,9 @@ pub mod otlp_http;
 pub mod queue;
 mod response;
 pub mod retry;
-mod tls;
 
+pub use crate::net::tls::TlsClient;
 pub use config::Later;
-pub use tls::TlsClient;
 
 /// Sends one request to one backend. Attempts, order and bounds are the queue's business.
 pub trait Sender: Send + Sync + 'static {

@@ -8,14 +8,16 @@
 //! * the path: [`pipeline`] carries one request through its stages to its destinations.
 //!   [`processor`] holds its stages, thin adapters to the domains.
 //! * domains: [`detect`] finds secrets and personal data in text (pure).
-//! * ground: [`otlp`] is the wire format (pure); [`compression`] is what bodies are packed in (pure); [`config`] turns files into values with YAML paths; [`telemetry`]
-//!   is what tracegate says about itself.
+//! * ground: [`otlp`] is the wire format (pure); [`compression`] is what bodies are packed in (pure); [`config`] turns
+//!   files into values with YAML paths; [`net`] listens and speaks TLS; [`telemetry`] is what tracegate says about
+//!   itself.
 
 pub mod cli;
 pub mod compression;
 pub mod config;
 pub mod detect;
 pub mod exporter;
+pub mod net;
 pub mod otlp;
 pub mod pipeline;
 pub mod processor;

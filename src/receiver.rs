@@ -6,11 +6,17 @@
 //! one `Fault`, which each protocol puts into its own words. Where the specification and the Collector differ, the
 //! specification wins.
 
-use crate::otlp::Signal;
-use crate::pipeline::{Budget, Ingest, Transport};
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc};
+use crate::{
+    config::ConfigError,
+    net::{
+        self, Address, Flag, ListenError, Listener, Place, Transport,
+        tls::{Acceptor, TlsServer},
+    },
+    otlp::Signal,
+    pipeline::{self, Budget, Ingest},
+};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 use tokio::{
-    net::TcpListener,
     sync::{Semaphore, mpsc, watch},
     time::Instant,
 };
@@ -34,35 +40,32 @@ pub use cors::{Allowed, Cors};
 pub use fault::Rejected;
 pub use settings::Settings;
 
+/// What is spoken behind TLS, on either port: a client on the wrong one is told so in words it understands.
+const ALPN: [&str; 2] = ["h2", "http/1.1"];
+
 /// Told of every request that never reaches [`Ingest::export`]. Requests the pipeline refuses are the pipeline's to
 /// count.
-pub type Observer = Arc<dyn Fn(Signal, Transport, Rejected) + Send + Sync>;
+pub type Observer = Arc<dyn Fn(Signal, pipeline::Transport, Rejected) + Send + Sync>;
 
 /// Why a receiver did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// An address could not be listened on.
-    #[error("{path}: cannot listen on {endpoint}: {cause}; {advice}")]
-    Bind {
-        /// Where the address is configured.
-        path: String,
-        /// The address as configured.
-        endpoint: String,
-        /// What the system said.
-        cause: io::Error,
-        /// What to do.
-        advice: &'static str,
-    },
+    /// An endpoint could not be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// Certificates or keys cannot be used.
+    #[error(transparent)]
+    Tls(#[from] ConfigError),
 }
 
 /// A port that is listened on.
 #[derive(Clone, Debug)]
 struct Listening {
+    transport: Transport,
     /// As configured.
     endpoint: String,
-    /// With the real port where port 0 was configured.
-    address: SocketAddr,
-    socket: Arc<TcpListener>,
+    listener: Arc<Listener>,
+    tls: Option<Acceptor>,
 }
 
 /// A receiver whose ports are bound; nothing is accepted yet.
@@ -101,12 +104,12 @@ impl Bound {
             alive: alive.downgrade(),
         });
         if let (Some(listening), Some(grpc)) = (&grpc, &settings.grpc) {
-            let (socket, service) = (listening.socket.clone(), grpc.service(intake.clone()));
-            tokio::spawn(serve::accept(socket, service, grpc.rules(&settings), phases.clone(), alive.clone()));
+            let (port, service) = (listening.clone(), grpc.service(intake.clone()));
+            tokio::spawn(serve::accept(port, service, grpc.rules(&settings), phases.clone(), alive.clone()));
         }
         if let (Some(listening), Some(http)) = (&http, &settings.http) {
-            let (socket, service) = (listening.socket.clone(), http.service(intake));
-            tokio::spawn(serve::accept(socket, service, http.rules(&settings), phases, alive));
+            let (port, service) = (listening.clone(), http.service(intake));
+            tokio::spawn(serve::accept(port, service, http.rules(&settings), phases, alive));
         }
         Receiver { grpc, http, budget, phase, work }
     }
@@ -117,16 +120,17 @@ impl Receiver {
     /// shared with it, so that one receiver can follow another without a moment in which clients are refused.
     ///
     /// # Errors
-    /// [`StartError`] when an address cannot be listened on; nothing new is left listening then.
+    /// [`StartError`] when an endpoint cannot be listened on or a certificate cannot be used; nothing new is left
+    /// listening then.
     pub async fn bind(id: &str, settings: &Settings, previous: &[&Receiver]) -> Result<Bound, StartError> {
         let open: Vec<&Listening> =
             previous.iter().flat_map(|previous| [&previous.grpc, &previous.http]).flatten().collect();
         let grpc = match &settings.grpc {
-            Some(grpc) => Some(listen(id, "grpc", &grpc.endpoint, &open).await?),
+            Some(grpc) => Some(listen(id, "grpc", grpc.transport, &grpc.endpoint, grpc.tls.as_ref(), &open).await?),
             None => None,
         };
         let http = match &settings.http {
-            Some(http) => Some(listen(id, "http", &http.endpoint, &open).await?),
+            Some(http) => Some(listen(id, "http", http.transport, &http.endpoint, http.tls.as_ref(), &open).await?),
             None => None,
         };
         Ok(Bound { id: id.to_owned(), settings: settings.clone(), grpc, http })
@@ -135,7 +139,7 @@ impl Receiver {
     /// Listens and serves: [`Receiver::bind`] and [`Bound::serve`].
     ///
     /// # Errors
-    /// [`StartError`] when an address cannot be listened on; nothing is left listening then.
+    /// As [`Receiver::bind`].
     pub async fn start(
         id: &str,
         settings: &Settings,
@@ -145,14 +149,24 @@ impl Receiver {
         Ok(Receiver::bind(id, settings, &[]).await?.serve(ingest, observer))
     }
 
-    /// The address gRPC listens on, with the real port where port 0 was configured.
-    pub fn grpc_address(&self) -> Option<SocketAddr> {
-        self.grpc.as_ref().map(|listening| listening.address)
+    /// Where gRPC listens.
+    pub fn grpc(&self) -> Option<&Address> {
+        self.grpc.as_ref().map(|listening| listening.listener.address())
     }
 
-    /// The address HTTP listens on, with the real port where port 0 was configured.
+    /// Where HTTP listens.
+    pub fn http(&self) -> Option<&Address> {
+        self.http.as_ref().map(|listening| listening.listener.address())
+    }
+
+    /// The address gRPC listens on, with the real port where port 0 was configured; `None` for a unix socket.
+    pub fn grpc_address(&self) -> Option<SocketAddr> {
+        self.grpc().and_then(Address::tcp)
+    }
+
+    /// The address HTTP listens on, with the real port where port 0 was configured; `None` for a unix socket.
     pub fn http_address(&self) -> Option<SocketAddr> {
-        self.http.as_ref().map(|listening| listening.address)
+        self.http().and_then(Address::tcp)
     }
 
     /// Room for requests in hand: how much there is and how much is in use.
@@ -172,38 +186,28 @@ impl Receiver {
     }
 }
 
-/// Listens on `endpoint`, IPv4 first where a name has both, as the Collector does; on a socket of `open` where one has
-/// this endpoint already.
-async fn listen(id: &str, protocol: &str, endpoint: &str, open: &[&Listening]) -> Result<Listening, StartError> {
-    if let Some(listening) = open.iter().find(|listening| listening.endpoint == endpoint) {
-        return Ok(Listening::clone(listening));
-    }
-    let bound = async {
-        // ":4317" means every address of the machine.
-        let candidates: Vec<SocketAddr> = match endpoint.strip_prefix(':') {
-            Some(port) => {
-                let port = port.parse().map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-                vec![(std::net::Ipv6Addr::UNSPECIFIED, port).into(), (std::net::Ipv4Addr::UNSPECIFIED, port).into()]
-            }
-            None => {
-                let mut found: Vec<SocketAddr> = tokio::net::lookup_host(endpoint).await?.collect();
-                found.sort_by_key(SocketAddr::is_ipv6);
-                found
-            }
-        };
-        let listener = TcpListener::bind(&candidates[..]).await?;
-        let address = listener.local_addr()?;
-        io::Result::Ok(Listening { endpoint: endpoint.to_owned(), address, socket: Arc::new(listener) })
+/// Reads the certificates and listens; on a socket of `open` where one has this endpoint already.
+async fn listen(
+    id: &str,
+    protocol: &str,
+    transport: Transport,
+    endpoint: &str,
+    tls: Option<&TlsServer>,
+    open: &[&Listening],
+) -> Result<Listening, StartError> {
+    let section = ["receivers", id, "protocols", protocol];
+    let tls = tls.map(|tls| tls.acceptor(&ALPN)).transpose().map_err(|error| error.under(&section))?;
+    let same = |listening: &&&Listening| listening.transport == transport && listening.endpoint == endpoint;
+    let listener = match open.iter().find(same) {
+        Some(listening) => listening.listener.clone(),
+        None => {
+            let place = Place {
+                path: &format!("{}::endpoint", section.join("::")),
+                flag: Flag::Key(&format!("{}.endpoint", section.join("."))),
+                recipe: net::listen::IN_FRONT,
+            };
+            Arc::new(Listener::bind(transport, endpoint, place).await?)
+        }
     };
-    bound.await.map_err(|cause| StartError::Bind {
-        path: format!("receivers::{id}::protocols::{protocol}::endpoint"),
-        endpoint: endpoint.to_owned(),
-        advice: match cause.kind() {
-            io::ErrorKind::AddrInUse => "stop the program that uses the port, or set another endpoint",
-            io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege; set a higher port",
-            io::ErrorKind::AddrNotAvailable => "set an address this machine has, 0.0.0.0 for all of them",
-            _ => "set endpoint to host:port, such as 127.0.0.1:4317",
-        },
-        cause,
-    })
+    Ok(Listening { transport, endpoint: endpoint.to_owned(), listener, tls })
 }

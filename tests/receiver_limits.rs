@@ -548,11 +548,18 @@ async fn an_address_in_use_is_named_with_its_path_and_what_to_do() {
         let recorder = Recorder::new();
         Receiver::start("otlp/two", settings, recorder, Arc::new(|_, _, _| ())).await.unwrap_err()
     };
-    let StartError::Bind { path, endpoint, cause, .. } = start(&taken).await;
-    assert_eq!(path, "receivers::otlp/two::protocols::grpc::endpoint");
-    assert_eq!((endpoint, cause.kind()), (server.grpc().to_string(), ErrorKind::AddrInUse));
+    let StartError::Listen(error) = start(&taken).await else { panic!("not about listening") };
+    assert_eq!(error.path, "receivers::otlp/two::protocols::grpc::endpoint");
+    assert_eq!((error.endpoint, error.cause.kind()), (server.grpc().to_string(), ErrorKind::AddrInUse));
     let text = start(&taken).await.to_string();
-    assert!(text.contains("cannot listen on 127.0.0.1:") && text.contains("stop the program that uses"), "{text}");
+    for part in [
+        "cannot listen on 127.0.0.1:",
+        "ss -ltnp",
+        "--set receivers.otlp/two.protocols.grpc.endpoint=127.0.0.1:",
+        "pipelines/in-front-of-collector.yaml",
+    ] {
+        assert!(text.contains(part) && text.lines().count() == 1, "{text}");
+    }
 
     // When the second address fails, the first is not left listening.
     let mut second = settings();

@@ -1,7 +1,7 @@
 //! The HTTP client under `otlp_grpc` and `otlp_http`: pooled, reconnecting, with connections that die when their peer
 //! is gone.
 
-use super::tls::TlsClient;
+use super::TlsClient;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};

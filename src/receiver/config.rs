@@ -14,6 +14,7 @@ use crate::{
         ConfigError, MapList,
         types::{ByteSize, Duration, present},
     },
+    net::{Transport, tls::TlsServer},
     otlp::Signal,
 };
 use ::http::{HeaderMap, HeaderName, HeaderValue};
@@ -59,8 +60,10 @@ pub struct Protocols {
 pub struct Grpc {
     /// Where to listen. Default `127.0.0.1:4317`.
     pub endpoint: Option<String>,
-    /// `tcp`.
+    /// `tcp` (default), `tcp4`, `tcp6` or `unix`; then `endpoint` is the path of a socket.
     pub transport: Option<String>,
+    /// TLS; without it connections are not encrypted.
+    pub tls: Option<TlsServer>,
     /// The largest message after decompression, in MiB. Default 64.
     pub max_recv_msg_size_mib: i64,
     /// Concurrent calls per connection. Default 128.
@@ -73,7 +76,6 @@ pub struct Grpc {
     write_buffer_size: Option<ByteSize>,
     /// Whether the call's metadata travels with its request, for batching by it. Default false.
     pub include_metadata: bool,
-    tls: Option<Later>,
     auth: Option<Later>,
     middlewares: Middlewares,
 }
@@ -84,7 +86,8 @@ pub struct Grpc {
 pub struct Keepalive {
     /// What the server does.
     pub server_parameters: ServerParameters,
-    enforcement_policy: Option<EnforcementPolicy>,
+    /// What clients may do.
+    pub enforcement_policy: EnforcementPolicy,
 }
 
 /// `protocols::grpc::keepalive::server_parameters`.
@@ -103,13 +106,14 @@ pub struct ServerParameters {
     pub timeout: Duration,
 }
 
+/// `protocols::grpc::keepalive::enforcement_policy`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct EnforcementPolicy {
-    #[serde(rename = "min_time")]
-    _min_time: Duration,
-    #[serde(rename = "permit_without_stream")]
-    _permit_without_stream: bool,
+pub struct EnforcementPolicy {
+    /// The least time between two pings of a client; who pings faster is sent away. Default 5m.
+    pub min_time: Duration,
+    /// Whether a client may ping that often without a call in hand, too. Default false.
+    pub permit_without_stream: bool,
 }
 
 /// `protocols::http`.
@@ -142,10 +146,12 @@ pub struct Http {
     pub idle_timeout: Duration,
     /// Whether connections are kept for further requests. Default true.
     pub keep_alives_enabled: Option<bool>,
-    transport: Option<String>,
+    /// `tcp` (default), `tcp4`, `tcp6` or `unix`; then `endpoint` is the path of a socket.
+    pub transport: Option<String>,
+    /// TLS; without it connections are not encrypted.
+    pub tls: Option<TlsServer>,
     /// Whether the request's headers travel with it, for batching by them. Default false.
     pub include_metadata: bool,
-    tls: Option<Later>,
     auth: Option<Later>,
     middlewares: Middlewares,
 }
@@ -241,8 +247,15 @@ impl Config {
         if let Some(grpc) = &self.protocols.grpc {
             note(grpc.read_buffer_size.is_some(), "read_buffer_size");
             note(grpc.write_buffer_size.is_some(), "write_buffer_size");
-            let enforced = grpc.keepalive.as_ref().is_some_and(|keepalive| keepalive.enforcement_policy.is_some());
-            note(enforced, "keepalive::enforcement_policy");
+        }
+        let Protocols { grpc, http } = &self.protocols;
+        let servers = [
+            ("grpc", grpc.as_ref().and_then(|grpc| grpc.tls.as_ref())),
+            ("http", http.as_ref().and_then(|http| http.tls.as_ref())),
+        ];
+        for (protocol, tls) in servers {
+            let tls = tls.map(TlsServer::notes).unwrap_or_default();
+            notes.extend(tls.iter().map(|note| format!("protocols::{protocol}::{note}")));
         }
         let cors = self.protocols.http.as_ref().and_then(|http| http.cors.as_ref());
         if cors.is_some_and(|cors| cors.allowed_origins.is_empty() && *cors != Cors::default()) {
@@ -255,7 +268,8 @@ impl Config {
 impl Grpc {
     fn settings(&self) -> Result<GrpcSettings, ConfigError> {
         let defaults = GrpcSettings::default();
-        tcp_only(self.transport.as_deref())?;
+        let transport = Transport::parse(self.transport.as_deref())?;
+        self.tls.as_ref().map_or(Ok(()), TlsServer::validate)?;
         let max_message_bytes = match u64::try_from(self.max_recv_msg_size_mib) {
             Ok(0) => defaults.max_message_bytes,
             Ok(mib @ 1..=MAX_MIB) => usize::try_from(mib * MIB).unwrap_or(usize::MAX),
@@ -267,9 +281,11 @@ impl Grpc {
                 return Err(ConfigError::new("max_recv_msg_size_mib", text));
             }
         };
-        let keepalive = self.keepalive.clone().unwrap_or_default().server_parameters;
+        let Keepalive { server_parameters: keepalive, enforcement_policy } = self.keepalive.clone().unwrap_or_default();
         Ok(GrpcSettings {
-            endpoint: endpoint(self.endpoint.as_deref(), defaults.endpoint)?,
+            endpoint: endpoint(transport, self.endpoint.as_deref(), defaults.endpoint)?,
+            transport,
+            tls: self.tls.clone(),
             max_message_bytes,
             max_concurrent_streams: match self.max_concurrent_streams {
                 0 => defaults.max_concurrent_streams,
@@ -283,6 +299,8 @@ impl Grpc {
             ping_interval: or(keepalive.time, defaults.ping_interval),
             ping_timeout: or(keepalive.timeout, defaults.ping_timeout),
             include_metadata: self.include_metadata,
+            ping_min_time: or(enforcement_policy.min_time, defaults.ping_min_time),
+            ping_without_stream: enforcement_policy.permit_without_stream,
         })
     }
 }
@@ -290,7 +308,8 @@ impl Grpc {
 impl Http {
     fn settings(&self) -> Result<HttpSettings, ConfigError> {
         let defaults = HttpSettings::default();
-        tcp_only(self.transport.as_deref())?;
+        let transport = Transport::parse(self.transport.as_deref())?;
+        self.tls.as_ref().map_or(Ok(()), TlsServer::validate)?;
         let max_body_bytes = match self.max_request_body_size.0 {
             0 => defaults.max_body_bytes,
             bytes if bytes <= MAX_MIB * MIB => usize::try_from(bytes).unwrap_or(usize::MAX),
@@ -300,7 +319,9 @@ impl Http {
             }
         };
         Ok(HttpSettings {
-            endpoint: endpoint(self.endpoint.as_deref(), defaults.endpoint)?,
+            endpoint: endpoint(transport, self.endpoint.as_deref(), defaults.endpoint)?,
+            transport,
+            tls: self.tls.clone(),
             paths: self.paths()?,
             max_body_bytes,
             codings: self.codings()?,
@@ -425,30 +446,14 @@ fn limit(configured: Duration) -> Option<std::time::Duration> {
     (!configured.is_zero()).then_some(configured.get())
 }
 
-fn tcp_only(transport: Option<&str>) -> Result<(), ConfigError> {
-    match transport {
-        None | Some("" | "tcp" | "tcp4" | "tcp6") => Ok(()),
-        Some("unix" | "unixgram" | "unixpacket") => {
-            let text = "unix sockets are not supported by this version of tracegate";
-            Err(ConfigError::new("transport", text).with_hint("remove the key, or write tcp"))
-        }
-        Some(_) => Err(ConfigError::new("transport", "invalid transport type").with_hint("write tcp")),
-    }
-}
-
-/// `host:port`, `[v6]:port` or `:port`; whether the host exists is seen when it is bound.
-fn endpoint(configured: Option<&str>, default: String) -> Result<String, ConfigError> {
-    let Some(endpoint) = configured.filter(|endpoint| !endpoint.is_empty()) else { return Ok(default) };
-    let error = |text: &str| ConfigError::new("endpoint", text).with_hint("write host:port, such as 127.0.0.1:4317");
-    let (host, port) = endpoint.rsplit_once(':').ok_or_else(|| error("missing port in address"))?;
-    if port.is_empty() || port.ends_with(']') {
-        return Err(error("missing port in address"));
-    }
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).is_none();
-    if bare && host.contains(':') {
-        return Err(error("too many colons in address; write an IPv6 address in brackets"));
-    }
-    port.parse::<u16>().map_err(|_| error("invalid port"))?;
+/// Whether the host exists is seen when it is bound. A socket has no default path.
+fn endpoint(transport: Transport, configured: Option<&str>, default: String) -> Result<String, ConfigError> {
+    let endpoint = match configured.filter(|endpoint| !endpoint.is_empty()) {
+        None if transport == Transport::Unix => "",
+        None => return Ok(default),
+        Some(endpoint) => endpoint,
+    };
+    transport.check(endpoint)?;
     Ok(endpoint.to_owned())
 }
 

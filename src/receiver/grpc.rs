@@ -48,7 +48,12 @@ pub(super) struct Grpc {
 
 impl Grpc {
     /// Answers one call. `busy` marks the connection as in use until the request is done with.
-    pub(super) async fn serve<B>(&self, request: Request<B>, peer: SocketAddr, busy: InFlight) -> Response<Reply>
+    pub(super) async fn serve<B>(
+        &self,
+        request: Request<B>,
+        peer: Option<SocketAddr>,
+        busy: InFlight,
+    ) -> Response<Reply>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
     {
@@ -80,7 +85,13 @@ impl Grpc {
         }
     }
 
-    async fn call<B>(&self, signal: Signal, head: &Parts, body: &mut B, peer: SocketAddr) -> Result<Accepted, Fault>
+    async fn call<B>(
+        &self,
+        signal: Signal,
+        head: &Parts,
+        body: &mut B,
+        peer: Option<SocketAddr>,
+    ) -> Result<Accepted, Fault>
     where
         B: Body<Data = Bytes> + Unpin,
     {

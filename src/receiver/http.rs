@@ -67,7 +67,12 @@ impl Encoding {
 
 impl Http {
     /// Answers one request. `busy` marks the connection as in use until the request is done with.
-    pub(super) async fn serve<B>(&self, request: Request<B>, peer: SocketAddr, busy: InFlight) -> Response<Reply>
+    pub(super) async fn serve<B>(
+        &self,
+        request: Request<B>,
+        peer: Option<SocketAddr>,
+        busy: InFlight,
+    ) -> Response<Reply>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
     {
@@ -98,7 +103,13 @@ impl Http {
         response
     }
 
-    async fn answer<B>(&self, head: &Parts, body: &mut B, peer: SocketAddr, read: &mut Progress) -> Response<Reply>
+    async fn answer<B>(
+        &self,
+        head: &Parts,
+        body: &mut B,
+        peer: Option<SocketAddr>,
+        read: &mut Progress,
+    ) -> Response<Reply>
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -147,7 +158,7 @@ impl Http {
         encoding: Encoding,
         head: &Parts,
         body: &mut B,
-        peer: SocketAddr,
+        peer: Option<SocketAddr>,
         read: &mut Progress,
     ) -> Result<Accepted, Fault>
     where

@@ -25,8 +25,8 @@ pub(super) const MAX_REQUESTS: u64 = 16 * 1024;
 pub(super) struct From {
     /// How it arrived.
     pub(super) transport: Transport,
-    /// The peer's address.
-    pub(super) peer: SocketAddr,
+    /// The peer's address; a unix socket has none.
+    pub(super) peer: Option<SocketAddr>,
     /// What the client said beside it, where that is included.
     pub(super) metadata: Metadata,
     /// When the client stops waiting for the answer.
@@ -108,7 +108,7 @@ impl Intake {
             return Ok(Accepted::default());
         }
         let From { transport, peer, metadata, deadline } = from;
-        let origin = Origin { receiver: self.receiver.clone(), transport, peer: Some(peer), metadata };
+        let origin = Origin { receiver: self.receiver.clone(), transport, peer, metadata };
         let (ingest, alive) = (self.ingest.clone(), self.alive.upgrade());
         let mut work = tokio::spawn(async move {
             let _held = (permit, alive);

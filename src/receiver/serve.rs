@@ -1,7 +1,11 @@
 //! One accept loop for both protocols, and the watch over each connection: how many there are, how long they may take,
 //! when they end.
 
-use super::{grpc::Grpc, http::Http, reply::Reply};
+use super::{Listening, grpc::Grpc, http::Http, reply::Reply};
+use crate::net::{
+    Socket, Stream,
+    tls::{Acceptor, HandshakeError},
+};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::{
@@ -10,28 +14,32 @@ use hyper_util::{
 };
 use std::{
     convert::Infallible,
+    future::poll_fn,
     net::SocketAddr,
     pin::pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc, watch},
-    time::Instant,
+    time::{Instant, timeout},
 };
 
+mod frames;
 mod io;
+mod pings;
 
 use io::Watched;
+pub(super) use pings::PingPolicy;
 
 /// How long to wait when the system has no file descriptor for one more connection.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
-/// How long the head of a request may still take to arrive when its connection is to close.
+/// How long a handshake, then the head of a request, may still take to arrive when the connection is to close.
 const HEAD_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether it has.
@@ -51,7 +59,7 @@ const MAX_HEAD_BYTES: usize = 128 * 1024;
 pub(super) struct Rules {
     /// Connections at one time; further ones are closed at once.
     pub(super) max_connections: usize,
-    /// How long the first bytes of HTTP/2, or the head of an HTTP/1 request, may take.
+    /// How long the TLS handshake may take, then the first bytes of HTTP/2 or the head of an HTTP/1 request.
     pub(super) header_timeout: Duration,
     /// How long a write may wait for a client that does not read.
     pub(super) write_timeout: Duration,
@@ -69,6 +77,8 @@ pub(super) struct Rules {
     pub(super) ping_interval: Duration,
     /// How long it may take to answer.
     pub(super) ping_timeout: Duration,
+    /// How often an HTTP/2 client may ping; `None` leaves that to it.
+    pub(super) pings: Option<PingPolicy>,
 }
 
 /// What a port serves.
@@ -79,7 +89,7 @@ pub(super) enum Service {
 }
 
 impl Service {
-    async fn answer(self, request: Request<Incoming>, peer: SocketAddr, busy: InFlight) -> Response<Reply> {
+    async fn answer(self, request: Request<Incoming>, peer: Option<SocketAddr>, busy: InFlight) -> Response<Reply> {
         match self {
             Service::Grpc(grpc) => grpc.serve(request, peer, busy).await,
             Service::Http(http) => http.serve(request, peer, busy).await,
@@ -100,20 +110,22 @@ pub(super) enum Phase {
 
 /// Accepts connections until the phase is no longer [`Phase::Running`].
 pub(super) async fn accept(
-    listener: Arc<TcpListener>,
+    port: Listening,
     service: Service,
     rules: Rules,
     mut phase: watch::Receiver<Phase>,
     alive: mpsc::Sender<Infallible>,
 ) {
+    let Listening { listener, tls, .. } = port;
     let seats = Arc::new(Semaphore::new(rules.max_connections));
+    let handshakes = Arc::new(Mutex::new(Seldom::default()));
     let mut log = Seldom::default();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = phase.wait_for(|phase| *phase != Phase::Running) => return,
         };
-        let (stream, peer) = match accepted {
+        let (socket, peer) = match accepted {
             Ok(connection) => connection,
             Err(error) if of_one_connection(&error) => continue,
             Err(error) => {
@@ -130,12 +142,51 @@ pub(super) async fn accept(
             }
             continue;
         };
-        let (service, rules, phase, alive) = (service.clone(), rules.clone(), phase.clone(), alive.clone());
+        let (service, rules, mut phase, alive) = (service.clone(), rules.clone(), phase.clone(), alive.clone());
+        let (tls, handshakes) = (tls.clone(), handshakes.clone());
         tokio::spawn(async move {
             let _held = (seat, alive);
+            let stream = match tls {
+                None => Stream::Plain(socket),
+                Some(tls) => match secured(socket, peer, &tls, &rules, &mut phase, &handshakes).await {
+                    Some(stream) => stream,
+                    None => return,
+                },
+            };
             connection(stream, peer, service, rules, phase).await;
         });
     }
+}
+
+/// The connection behind a handshake. `None` where there was none, or where it came too late.
+async fn secured(
+    socket: Socket,
+    peer: Option<SocketAddr>,
+    tls: &Acceptor,
+    rules: &Rules,
+    phase: &mut watch::Receiver<Phase>,
+    log: &Mutex<Seldom>,
+) -> Option<Stream> {
+    let mut handshake = pin!(tls.accept(socket, rules.header_timeout));
+    let draining = async {
+        // An error means the receiver is gone, which is an end as well.
+        let _ = phase.wait_for(|phase| *phase != Phase::Running).await;
+    };
+    let done = tokio::select! {
+        done = handshake.as_mut() => done,
+        () = draining => timeout(HEAD_PATIENCE, handshake).await.ok()?,
+    };
+    let peer = peer.map_or_else(|| "unix".to_owned(), |peer| peer.to_string());
+    match done {
+        Ok(stream) => return Some(stream),
+        // Load balancers and probes look whether a port is open; that is nobody's fault.
+        Err(HandshakeError::Closed) => {}
+        Err(error) if log.lock().unwrap_or_else(PoisonError::into_inner).due(Instant::now()) => {
+            tracing::warn!(%error, %peer, "TLS handshake failed");
+        }
+        Err(error) => tracing::debug!(%error, %peer, "TLS handshake failed"),
+    }
+    None
 }
 
 /// Keeps a flood of connections from becoming a flood of log lines.
@@ -159,16 +210,14 @@ fn of_one_connection(error: &std::io::Error) -> bool {
 }
 
 async fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
+    stream: Stream,
+    peer: Option<SocketAddr>,
     service: Service,
     rules: Rules,
     phase: watch::Receiver<Phase>,
 ) {
-    // Answers are small and awaited; a socket that refuses the option still works.
-    let _ = stream.set_nodelay(true);
     let activity = Arc::new(Activity::new());
-    let io = TokioIo::new(Watched::new(stream, activity.clone(), rules.write_timeout));
+    let io = TokioIo::new(Watched::new(stream, activity.clone(), &rules));
     let busy = activity.clone();
     let service = hyper::service::service_fn(move |request| {
         let answer = service.clone().answer(request, peer, InFlight::new(busy.clone()));
@@ -202,9 +251,15 @@ async fn watch_over<C: GracefulConnection>(
     mut phase: watch::Receiver<Phase>,
 ) {
     let mut connection = pin!(connection);
+    // Being told off is found out while the connection is driven, so it is looked for there and costs no wakeup.
+    let driven = poll_fn(|cx| match connection.as_mut().poll(cx) {
+        Poll::Ready(_) => Poll::Ready(Driven::Ended),
+        Poll::Pending if activity.told_off.load(Ordering::Relaxed) => Poll::Ready(Driven::ToldOff),
+        Poll::Pending => Poll::Pending,
+    });
     tokio::select! {
         // How a connection ends is the client's affair; what matters was answered or counted before.
-        _ = connection.as_mut() => return,
+        driven = driven => if driven == Driven::Ended { return },
         _ = phase.wait_for(|phase| *phase != Phase::Running) => {}
         end = activity.over(rules) => if end == End::Now { return },
     }
@@ -222,6 +277,13 @@ async fn watch_over<C: GracefulConnection>(
     }
 }
 
+/// How far a connection was driven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Driven {
+    Ended,
+    ToldOff,
+}
+
 /// What a connection has done, as far as its limits depend on it.
 #[derive(Debug)]
 struct Activity {
@@ -234,6 +296,8 @@ struct Activity {
     owing: AtomicBool,
     /// Milliseconds after `begin` since when it owes.
     owing_since: AtomicU64,
+    /// Whether the client broke a rule it was told of, and the connection ends for that.
+    told_off: AtomicBool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -253,7 +317,12 @@ impl Activity {
             idle_since: AtomicU64::new(0),
             owing: AtomicBool::new(true),
             owing_since: AtomicU64::new(0),
+            told_off: AtomicBool::new(false),
         }
+    }
+
+    fn has_requests(&self) -> bool {
+        self.in_flight.load(Ordering::Relaxed) > 0
     }
 
     fn now(&self) -> u64 {

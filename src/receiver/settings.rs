@@ -5,9 +5,13 @@ use super::{
     grpc::Grpc,
     http::Http,
     intake::Intake,
-    serve::{Rules, Service},
+    serve::{PingPolicy, Rules, Service},
 };
-use crate::{compression::Algorithm, otlp::Signal};
+use crate::{
+    compression::Algorithm,
+    net::{Transport, tls::TlsServer},
+    otlp::Signal,
+};
 use http::HeaderMap;
 use std::{sync::Arc, time::Duration};
 
@@ -44,6 +48,9 @@ pub const MAX_CONCURRENT_STREAMS: u32 = 128;
 /// When a silent gRPC peer is asked whether it is still there, and how long it may take to answer.
 pub const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
 
+/// The least time between two pings of a gRPC client, as in gRPC (doc/keepalive.md).
+pub const PING_MIN_TIME: Duration = Duration::from_secs(300);
+
 /// Settings of one OTLP receiver.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -72,8 +79,12 @@ impl Default for Settings {
 /// Settings of the gRPC server.
 #[derive(Clone, Debug)]
 pub struct GrpcSettings {
-    /// Where to listen, as host:port.
+    /// Where to listen: host:port, or the path of a socket.
     pub endpoint: String,
+    /// Over what.
+    pub transport: Transport,
+    /// The certificate, where TLS is spoken.
+    pub tls: Option<TlsServer>,
     /// The largest message, after decompression.
     pub max_message_bytes: usize,
     /// Concurrent calls per connection.
@@ -94,12 +105,18 @@ pub struct GrpcSettings {
     pub ping_timeout: Duration,
     /// Whether the call's metadata travels with its request.
     pub include_metadata: bool,
+    /// The least time between two pings of a client.
+    pub ping_min_time: Duration,
+    /// Whether a client may ping that often without a call in hand, too.
+    pub ping_without_stream: bool,
 }
 
 impl Default for GrpcSettings {
     fn default() -> Self {
         GrpcSettings {
             endpoint: "127.0.0.1:4317".to_owned(),
+            transport: Transport::Tcp,
+            tls: None,
             max_message_bytes: MAX_REQUEST_BYTES,
             max_concurrent_streams: MAX_CONCURRENT_STREAMS,
             read_timeout: READ_TIMEOUT,
@@ -110,6 +127,8 @@ impl Default for GrpcSettings {
             ping_interval: PING.0,
             ping_timeout: PING.1,
             include_metadata: false,
+            ping_min_time: PING_MIN_TIME,
+            ping_without_stream: false,
         }
     }
 }
@@ -132,6 +151,7 @@ impl GrpcSettings {
             max_concurrent_streams: self.max_concurrent_streams,
             ping_interval: self.ping_interval,
             ping_timeout: self.ping_timeout,
+            pings: Some(PingPolicy { min_time: self.ping_min_time, without_stream: self.ping_without_stream }),
         }
     }
 }
@@ -139,8 +159,12 @@ impl GrpcSettings {
 /// Settings of the HTTP server.
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
-    /// Where to listen, as host:port.
+    /// Where to listen: host:port, or the path of a socket.
     pub endpoint: String,
+    /// Over what.
+    pub transport: Transport,
+    /// The certificate, where TLS is spoken.
+    pub tls: Option<TlsServer>,
     /// The path of each signal.
     pub paths: Vec<(String, Signal)>,
     /// The largest body, after decompression.
@@ -169,6 +193,8 @@ impl Default for HttpSettings {
     fn default() -> Self {
         HttpSettings {
             endpoint: "127.0.0.1:4318".to_owned(),
+            transport: Transport::Tcp,
+            tls: None,
             paths: Signal::ALL.map(|signal| (signal.http_path().to_owned(), signal)).to_vec(),
             max_body_bytes: MAX_REQUEST_BYTES,
             codings: Algorithm::ALL.to_vec(),
@@ -210,6 +236,7 @@ impl HttpSettings {
             max_concurrent_streams: MAX_CONCURRENT_STREAMS,
             ping_interval: PING.0,
             ping_timeout: PING.1,
+            pings: None,
         }
     }
 }

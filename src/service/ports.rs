@@ -1,9 +1,17 @@
 //! The ports of tracegate's own: metrics for scrapers, health for probes.
 
 use super::running::StartError;
+use crate::net::{Flag, Listener, Place};
 use crate::telemetry::{Health, Prometheus, Telemetry, health, settings::MetricsLevel};
 use std::{future::Future, net::SocketAddr, sync::Arc};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+
+/// Where the readers of metrics are configured.
+const READERS: &str = "service::telemetry::metrics::readers";
+
+/// A list has no flag for one of its endpoints.
+const READERS_FLAG: &str =
+    "--set 'service.telemetry.metrics.readers=[{pull: {exporter: {prometheus: {port: 18888}}}}]'";
 
 /// A port that is listened on; nothing answers yet.
 #[derive(Clone, Debug)]
@@ -26,7 +34,7 @@ impl Listening {
     /// already.
     ///
     /// # Errors
-    /// [`StartError::Bind`]
+    /// [`StartError::Listen`]
     pub async fn bind<'a>(
         path: &str,
         endpoint: &str,
@@ -35,20 +43,10 @@ impl Listening {
         if let Some(port) = previous.find(|port| port.listening.endpoint == endpoint) {
             return Ok(port.listening.clone());
         }
-        let bound = async {
-            let socket = Arc::new(TcpListener::bind(endpoint).await?);
-            let address = socket.local_addr()?;
-            Ok(Listening { endpoint: endpoint.to_owned(), address, socket })
-        };
-        bound.await.map_err(|cause: std::io::Error| StartError::Bind {
-            path: path.to_owned(),
-            endpoint: endpoint.to_owned(),
-            advice: match cause.kind() {
-                std::io::ErrorKind::AddrInUse => "stop the program that uses the port, or set another one",
-                _ => "set it to host:port, such as 127.0.0.1:8888",
-            },
-            cause,
-        })
+        let key = path.replace("::", ".");
+        let flag = if path == READERS { Flag::Whole(READERS_FLAG) } else { Flag::Key(&key) };
+        let (socket, address) = Listener::bind_tcp(endpoint, Place { path, flag, recipe: "" }).await?;
+        Ok(Listening { endpoint: endpoint.to_owned(), address, socket: Arc::new(socket) })
     }
 }
 
@@ -117,8 +115,7 @@ pub async fn metrics(telemetry: &Telemetry, health: &Health) -> Result<Vec<Port>
     ]))?;
     let mut ports = Vec::new();
     for reader in &metrics.readers {
-        let listening =
-            Listening::bind("service::telemetry::metrics::readers", &reader.endpoint(), ports.iter()).await?;
+        let listening = Listening::bind(READERS, &reader.endpoint(), ports.iter()).await?;
         let recorded = recorded.clone();
         ports.push(Port::serve(listening, "metrics", health, |socket, stopped| async move {
             recorded.serve(socket, stopped.wait()).await;

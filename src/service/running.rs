@@ -12,6 +12,7 @@ use super::{
 use crate::{
     config::{ComponentId, ConfigError, Section},
     detect::Engine,
+    net::{Address, ListenError},
     otlp::Signal,
     pipeline::{Destination, Gateway, Transport},
     receiver::{self, Receiver},
@@ -41,17 +42,8 @@ pub enum StartError {
     #[error(transparent)]
     Metrics(#[from] prometheus::InstallError),
     /// An address of tracegate's own cannot be listened on.
-    #[error("{path}: cannot listen on {endpoint}: {cause}; {advice}")]
-    Bind {
-        /// Where it is configured.
-        path: String,
-        /// The address.
-        endpoint: String,
-        /// What the system says.
-        cause: std::io::Error,
-        /// What to do.
-        advice: &'static str,
-    },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
 }
 
 /// Where a running service listens.
@@ -282,10 +274,12 @@ impl Service {
             }
         }
         let address = |address: Option<SocketAddr>| address.map_or("off".to_owned(), |address| address.to_string());
-        let Addresses { grpc, http, metrics, health } = self.addresses();
+        let Addresses { metrics, health, .. } = self.addresses();
+        let receivers = || self.receivers.values().map(|running| &running.receiver);
+        let listens = |found: Option<&Address>| found.map_or("off".to_owned(), ToString::to_string);
         tracing::info!(
-            grpc = address(grpc),
-            http = address(http),
+            grpc = listens(receivers().find_map(Receiver::grpc)),
+            http = listens(receivers().find_map(Receiver::http)),
             metrics = address(metrics),
             health = address(health),
             masked = masked.join(", "),

@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(with("balancer_name", json!("best")), "balancer_name: invalid balancer_name: best");
         assert!(with("balancer_name", json!("round_robin")).starts_with("balancer_name: round_robin is not supported"));
         assert!(with("wait_for_ready", json!(true)).starts_with("wait_for_ready: this is not supported yet"));
-        assert!(with("tls", json!({"insecure_skip_verify": true})).starts_with("tls::insecure_skip_verify: "));
+        assert!(with("tls", json!({"include_insecure_cipher_suites": true})).starts_with("tls::include_insecure_"));
         assert!(with("user_agent", json!("a\nb")).starts_with("user_agent: "));
         assert!(with("compression", json!("lz4")).starts_with("compression: unsupported compression type \"lz4\""));
         assert!(with("max_request_bytes", json!(0)).starts_with("max_request_bytes: "));
@@ -189,6 +189,6 @@ mod tests {
             assert!(error.contains("not supported yet"), "{key}: {error}");
         }
         assert!(read(json!({"endpont": "localhost:4317"})).is_err());
-        assert!(read(json!({"tls": {"reload_interval": "1m"}})).is_err());
+        assert!(read(json!({"tls": {"reload_often": "1m"}})).is_err());
     }
 }

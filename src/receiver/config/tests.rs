@@ -66,7 +66,8 @@ fn every_key_arrives() {
     let grpc = grpc(
         "{endpoint: '0.0.0.0:1', transport: tcp, max_recv_msg_size_mib: 16, max_concurrent_streams: 7, read_timeout: 3s, \
          include_metadata: true, keepalive: {server_parameters: {max_connection_idle: 1m, max_connection_age: 2m, \
-         max_connection_age_grace: 3m, time: 4m, timeout: 5m}}, tls: , auth: null}",
+         max_connection_age_grace: 3m, time: 4m, timeout: 5m}, enforcement_policy: {min_time: 6m, \
+         permit_without_stream: true}}, tls: , auth: null}",
     )
     .unwrap();
     let minutes = |n: u64| Duration::from_secs(60 * n);
@@ -80,6 +81,7 @@ fn every_key_arrives() {
         (minutes(3), minutes(4), minutes(5))
     );
     assert_eq!((grpc.read_timeout, grpc.include_metadata), (Duration::from_secs(3), true));
+    assert_eq!((grpc.ping_min_time, grpc.ping_without_stream, grpc.tls), (minutes(6), true, None));
     let http = http(
         "{endpoint: 'localhost:2', traces_url_path: t, logs_url_path: /l, metrics_url_path: /m/, max_request_body_size: \
          1MiB, compression_algorithms: ['', gzip], response_headers: {X-A: b}, read_timeout: 1s, read_header_timeout: \
@@ -122,12 +124,7 @@ fn room_grows_with_the_largest_request() {
 
 #[test]
 fn what_comes_later_says_so_by_name() {
-    for (protocol, key, value) in [
-        ("grpc", "tls", "{cert_file: a}"),
-        ("grpc", "auth", "{authenticator: x}"),
-        ("http", "tls", "{}"),
-        ("http", "auth", "{}"),
-    ] {
+    for (protocol, key, value) in [("grpc", "auth", "{authenticator: x}"), ("http", "auth", "{}")] {
         assert_eq!(
             read(&format!("{{protocols: {{{protocol}: {{{key}: {value}}}}}}}")).unwrap_err(),
             format!(
@@ -149,11 +146,6 @@ fn what_comes_later_says_so_by_name() {
             assert!(read(&format!("{{protocols: {{{protocol}: {{middlewares: {none}}}}}}}")).is_ok(), "{none:?}");
         }
     }
-    let error = http("{transport: unix}").unwrap_err();
-    assert!(
-        error.starts_with("receivers::otlp::protocols::http::transport: unix sockets are not supported"),
-        "{error}"
-    );
 }
 
 #[test]
@@ -173,7 +165,47 @@ fn what_is_wrong_says_where() {
         ("grpc: {endpoint: '::1:4317'}", "grpc::endpoint: too many colons in address"),
         ("grpc: {endpoint: 'a:b'}", "grpc::endpoint: invalid port"),
         ("grpc: {endpoint: 'a:65536'}", "grpc::endpoint: invalid port"),
-        ("grpc: {transport: pigeon}", "grpc::transport: invalid transport type"),
+        ("grpc: {transport: pigeon}", "grpc::transport: invalid transport type (write tcp, tcp4, tcp6 or unix)"),
+        ("http: {transport: unix}", "http::endpoint: unix socket path cannot be empty (write a path"),
+        (
+            "grpc: {tls: {}}",
+            "grpc::tls: TLS configuration must include both certificate and key for server connections (set cert_file",
+        ),
+        ("http: {tls: {cert_file: a}}", "http::tls: TLS configuration must include both certificate and key (set"),
+        (
+            "http: {tls: {cert_file: a, cert_pem: b, key_file: c}}",
+            "http::tls: provide either certificate file or PEM, but not both",
+        ),
+        (
+            "http: {tls: {cert_file: a, key_file: b, key_pem: c}}",
+            "http::tls: provide either key file or PEM, but not both",
+        ),
+        (
+            "grpc: {tls: {cert_file: a, key_file: b, ca_file: c, ca_pem: d}}",
+            "grpc::tls: provide either a CA file or the PEM-encoded string, but not both",
+        ),
+        (
+            "grpc: {tls: {cert_file: a, key_file: b, min_version: asd}}",
+            "grpc::tls: invalid TLS min_version: unsupported TLS version: \"asd\" (write 1.2 or 1.3)",
+        ),
+        (
+            "grpc: {tls: {cert_file: a, key_file: b, cipher_suites: [RC4]}}",
+            "grpc::tls::cipher_suites: invalid TLS cipher suite: \"RC4\" (supported: ",
+        ),
+        (
+            "grpc: {tls: {cert_file: a, key_file: b, curve_preferences: [P521]}}",
+            "grpc::tls::curve_preferences: curve type P521 is not supported by tracegate; remove it (supported: ",
+        ),
+        (
+            "grpc: {tls: {cert_file: a, key_file: b, tpm: {enabled: true}}}",
+            "grpc::tls::tpm::enabled: keys in a trusted platform module are not supported (set it to false",
+        ),
+        (
+            "grpc: {tls: {cert_file: a, key_file: b, include_insecure_cipher_suites: true}}",
+            "grpc::tls::include_insecure_cipher_suites: there are no insecure cipher suites (remove it",
+        ),
+        ("grpc: {tls: {cert_fil: a}}", "grpc::tls: 'tls' has invalid keys: cert_fil (did you mean \"cert_file\"?"),
+        ("grpc: {keepalive: {enforcement_policy: {min_time: x}}}", "grpc::keepalive::enforcement_policy::min_time: "),
         ("grpc: {endpont: a}", "grpc: 'grpc' has invalid keys: endpont (did you mean \"endpoint\"?"),
         ("thrift: ", ": 'protocols' has invalid keys: thrift"),
         (
@@ -223,17 +255,30 @@ fn what_is_wrong_says_where() {
 }
 
 #[test]
+fn g11_a_socket_and_a_certificate_arrive() {
+    let socket = grpc("{transport: unix, endpoint: /run/a.sock}").unwrap();
+    assert_eq!((socket.transport, socket.endpoint.as_str()), (Transport::Unix, "/run/a.sock"));
+    let tls = http(
+        "{tls: {cert_file: c, key_pem: k, client_ca_file: a, client_ca_file_reload: true, min_version: 1.2, max_version: \
+         '1.3', cipher_suites: [TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256], curve_preferences: [X25519], reload_interval: 1m, \
+         include_insecure_cipher_suites: false, tpm: {enabled: false, path: /dev/tpmrm0, auth: a, owner_auth: b}}}",
+    );
+    let tls = tls.unwrap().tls.unwrap();
+    assert_eq!((tls.cert_file.unwrap().to_str(), tls.key_pem.unwrap().expose()), (Some("c"), "k"));
+    assert_eq!(tls.reload_interval.get(), Duration::from_secs(60));
+}
+
+#[test]
 fn keys_without_effect_are_named() {
-    let (config, _) = read(
-        "{protocols: {grpc: {read_buffer_size: 524288, keepalive: {enforcement_policy: {min_time: 1m, \
-         permit_without_stream: true}}}}}",
-    )
-    .unwrap();
+    let (config, _) =
+        read("{protocols: {grpc: {read_buffer_size: 524288}, http: {tls: {cert_file: a, key_file: b, ca_file: c}}}}")
+            .unwrap();
     assert_eq!(
         config.notes(),
         [
             "protocols::grpc::read_buffer_size has no effect in tracegate",
-            "protocols::grpc::keepalive::enforcement_policy has no effect in tracegate"
+            "protocols::http::tls: authorities other than client_ca_file have no effect in a server; to ask clients for \
+             certificates, set client_ca_file"
         ]
     );
     assert!(read("{protocols: {grpc: , http: }}").unwrap().0.notes().is_empty());

@@ -1,50 +1,118 @@
-//! The socket of one connection: tells [`Activity`] what is read, and gives up on a client that does not read.
+//! The connection of one client: tells [`Activity`] what is read, gives up on a client that does not read, and says a
+//! word of its own between the frames of HTTP/2 to a client that pings too often.
 
-use super::Activity;
+use super::{
+    Activity, Rules,
+    pings::{Pings, TOO_MANY_PINGS},
+};
+use crate::net::Stream;
 use std::{
     future::Future,
     io::{self, IoSlice},
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::Sleep,
 };
 
 /// How every HTTP/2 connection starts (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A watched socket.
+/// A watched connection.
 pub(super) struct Watched {
-    stream: TcpStream,
+    stream: Stream,
     activity: Arc<Activity>,
     /// What is still to come of the preface; `None` once the version is known.
     preface: Option<&'static [u8]>,
+    /// Counts pings, where there is a policy on them and HTTP/2 is spoken.
+    pings: Option<Box<Pings>>,
+    /// What is still to be written of our own GOAWAY.
+    goaway: &'static [u8],
     write_timeout: Duration,
     /// Runs while a write waits.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl Watched {
-    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>, write_timeout: Duration) -> Self {
-        Watched { stream, activity, preface: Some(PREFACE), write_timeout, waiting: None }
+    pub(super) fn new(stream: Stream, activity: Arc<Activity>, rules: &Rules) -> Self {
+        Watched {
+            stream,
+            activity,
+            preface: Some(PREFACE),
+            pings: rules.pings.map(|policy| Box::new(Pings::new(policy))),
+            goaway: &[],
+            write_timeout: rules.write_timeout,
+            waiting: None,
+        }
     }
 
-    fn note(&mut self, fresh: &[u8]) {
+    fn note(&mut self, mut fresh: &[u8]) {
         if let Some(preface) = self.preface {
-            self.preface = match (preface.strip_prefix(fresh), fresh.starts_with(preface)) {
-                (_, true) => {
+            match fresh.strip_prefix(preface) {
+                Some(frames) => {
                     self.activity.speaks_http2();
-                    None
+                    self.preface = None;
+                    fresh = frames;
                 }
-                (rest, false) => rest,
-            };
+                None => {
+                    self.preface = preface.strip_prefix(fresh);
+                    if self.preface.is_none() {
+                        self.pings = None;
+                    }
+                    fresh = &[];
+                }
+            }
         }
         self.activity.read();
+        let Some(pings) = &mut self.pings else { return };
+        let too_many = pings.read(fresh, || self.activity.has_requests());
+        if too_many && !self.activity.told_off.swap(true, Ordering::Relaxed) {
+            self.goaway = TOO_MANY_PINGS;
+        }
+    }
+
+    /// Writes what we have to say ourselves, where a frame may begin. Answers how much of the rest may follow.
+    fn interject(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.goaway.is_empty() {
+            return Poll::Ready(Ok(usize::MAX));
+        }
+        match self.pings.as_ref().map_or(0, |pings| pings.rest_of_frame()) {
+            0 => {}
+            rest => return Poll::Ready(Ok(rest)),
+        }
+        while !self.goaway.is_empty() {
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, self.goaway))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.goaway = &self.goaway[written..],
+            }
+        }
+        self.pings = None;
+        Poll::Ready(Ok(usize::MAX))
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let room = ready!(self.interject(cx))?;
+        let written = match bufs {
+            _ if room < usize::MAX => {
+                let Some(buf) = bufs.iter().find(|buf| !buf.is_empty()) else { return Poll::Ready(Ok(0)) };
+                Pin::new(&mut self.stream).poll_write(cx, &buf[..buf.len().min(room)])
+            }
+            [buf] => Pin::new(&mut self.stream).poll_write(cx, buf),
+            bufs => Pin::new(&mut self.stream).poll_write_vectored(cx, bufs),
+        };
+        if let (Some(pings), Poll::Ready(Ok(written))) = (&mut self.pings, &written) {
+            let mut left = *written;
+            for buf in bufs {
+                let part = left.min(buf.len());
+                pings.written(&buf[..part]);
+                left -= part;
+            }
+        }
+        written
     }
 
     fn within_time<T>(&mut self, written: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
@@ -75,7 +143,7 @@ impl AsyncRead for Watched {
 
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        let written = self.write(cx, &[IoSlice::new(buf)]);
         self.within_time(written, cx)
     }
 
@@ -84,7 +152,7 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        let written = self.write(cx, bufs);
         self.within_time(written, cx)
     }
 
