@@ -92,6 +92,7 @@ async fn g11_a_unix_socket_speaks_tls_too() {
     plain.write_all(b"POST / HTTP/1.1\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();
     let _ = timeout(SOON, plain.read_to_end(&mut answer)).await.expect("never closed");
+    assert_eq!(answer.first(), Some(&21), "an alert");
     assert_eq!(server.recorder.count(), 1);
 }
 

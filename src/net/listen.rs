@@ -341,7 +341,7 @@ fn advice_unix(kind: io::ErrorKind, endpoint: &str, place: Place<'_>) -> String 
         io::ErrorKind::AddrInUse => {
             let flag = place.flag.with(&format!("{endpoint}.2"));
             format!(
-                "see which process has the socket with \"ss -lxp 'src = {endpoint}'\" and stop it, or listen elsewhere \
+                "see which process has the socket with \"ss -lxp | grep {endpoint}\" and stop it, or listen elsewhere \
                  with {flag}"
             )
         }

@@ -70,11 +70,20 @@ impl Acceptor {
             }
         }
         let acceptor = TlsAcceptor::from(self.0.current.load_full());
-        acceptor.accept(socket).await.map(|stream| Stream::Tls(Box::new(stream))).map_err(HandshakeError::Failed)
+        acceptor.accept(socket).await.map(|stream| Stream::Tls(Box::new(stream))).map_err(failed)
     }
 }
 
-/// The first bytes, left in the socket. Unix sockets cannot be peeked into; there the handshake itself finds out.
+/// What does not begin with a record of TLS comes from a client without it.
+fn failed(error: io::Error) -> HandshakeError {
+    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => HandshakeError::Plaintext,
+        _ => HandshakeError::Failed(error),
+    }
+}
+
+/// The first bytes, left in the socket. Unix sockets cannot be peeked into; there the handshake itself finds out, and the
+/// client hears an alert.
 async fn peek(socket: &Socket, start: &mut [u8]) -> io::Result<usize> {
     match socket {
         Socket::Tcp(tcp) => tcp.peek(start).await,
