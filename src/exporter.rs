@@ -21,7 +21,8 @@ mod response;
 pub mod retry;
 
 pub use crate::net::tls::TlsClient;
-pub use config::Later;
+pub use client::{ProxyEnvironment, Resolve, Surroundings, SystemResolver};
+pub use config::{Later, Note};
 
 /// Sends one request to one backend. Attempts, order and bounds are the queue's business.
 pub trait Sender: Send + Sync + 'static {

@@ -1,32 +1,63 @@
 //! The HTTP client under `otlp_grpc` and `otlp_http`: pooled, reconnecting, with connections that die when their peer
 //! is gone.
 
-use super::TlsClient;
+mod balance;
+mod dial;
+mod proxy;
+mod stream;
+
+pub(super) use balance::{Balancer, Failed, RESOLVE_INTERVAL};
+pub use balance::{Resolve, SystemResolver};
+pub(super) use dial::{Dial, Route, Routes};
+pub(super) use proxy::Proxy;
+pub use proxy::ProxyEnvironment;
+
+use crate::config::ConfigError;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::Client,
     rt::{TokioExecutor, TokioTimer},
 };
+use rustls::{ClientConfig, pki_types::ServerName};
 use std::{
     convert::Infallible,
     error::Error as StdError,
     fmt::Write as _,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
     vec,
 };
 
 /// A client that sends [`Chunks`].
-pub(super) type HttpClient = Client<HttpsConnector<HttpConnector>, Chunks>;
+pub(super) type HttpClient = Client<HttpsConnector<Dial>, Chunks>;
+
+/// What an exporter takes from the machine it runs on: its proxies and its names.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// `HTTP_PROXY` and its like.
+    pub proxies: ProxyEnvironment,
+    /// Finds the addresses of a name.
+    pub resolver: Arc<dyn Resolve>,
+}
+
+impl Surroundings {
+    /// Those of this process.
+    pub fn of_process() -> Self {
+        Surroundings { proxies: ProxyEnvironment::of_process(), resolver: Arc::new(SystemResolver) }
+    }
+}
 
 /// Which protocol is spoken over a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Protocol {
     /// HTTP/2 only, without negotiation where there is no TLS, as gRPC does.
     Http2,
+    /// HTTP/1.1 only.
+    Http1,
     /// HTTP/1.1, or HTTP/2 where TLS negotiates it.
     Http1OrNegotiated,
 }
@@ -49,7 +80,7 @@ impl Default for Pings {
     }
 }
 
-/// How connections are made and kept.
+/// How connections are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Connections {
     pub(super) protocol: Protocol,
@@ -57,37 +88,25 @@ pub(super) struct Connections {
     pub(super) max_idle_per_host: usize,
     /// Idle connections are closed after this time; `None` never.
     pub(super) idle_timeout: Option<Duration>,
-    /// Whether any request goes over TLS; if not, no certificates are loaded.
-    pub(super) secure: bool,
 }
-
-/// Data that is sent but not acknowledged for this long ends the connection, so that a vanished backend is noticed
-/// long before the system's own quarter of an hour.
-const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Large bodies go out without waiting for a window of our own making.
 const SEND_BUFFER: usize = 4 * 1024 * 1024;
 
 impl Connections {
-    /// Builds the client. Nothing is connected before the first request.
-    pub(super) fn client(&self, tls: &TlsClient) -> Result<HttpClient, crate::config::ConfigError> {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_keepalive(Some(Duration::from_secs(60)));
-        #[cfg(target_os = "linux")]
-        tcp.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
-
-        let mut https = HttpsConnectorBuilder::new().with_tls_config(tls.client_config(self.secure)?).https_or_http();
-        if let Some(name) = tls.server_name()? {
+    /// Builds a client that connects through `dial`. Nothing is connected before the first request. `name` is what the
+    /// server's certificate must carry, where that is not the URI's host.
+    pub(super) fn client(self, tls: ClientConfig, name: Option<ServerName<'static>>, dial: Dial) -> HttpClient {
+        let mut https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
+        if let Some(name) = name {
             https = https.with_server_name_resolver(FixedServerNameResolver::new(name));
         }
         let connector = match self.protocol {
-            Protocol::Http2 => https.enable_http2().wrap_connector(tcp),
-            Protocol::Http1OrNegotiated => https.enable_all_versions().wrap_connector(tcp),
+            Protocol::Http2 => https.enable_http2().wrap_connector(dial),
+            Protocol::Http1 => https.enable_http1().wrap_connector(dial),
+            Protocol::Http1OrNegotiated => https.enable_all_versions().wrap_connector(dial),
         };
-
-        Ok(Client::builder(TokioExecutor::new())
+        Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(self.idle_timeout)
@@ -98,12 +117,12 @@ impl Connections {
             .http2_keep_alive_interval(self.pings.every)
             .http2_keep_alive_timeout(self.pings.timeout)
             .http2_keep_alive_while_idle(self.pings.while_idle)
-            .build(connector))
+            .build(connector)
     }
 }
 
 /// A request body: pieces sent one behind the other without being copied together.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Chunks {
     chunks: vec::IntoIter<Bytes>,
     left: u64,
@@ -134,6 +153,12 @@ impl Body for Chunks {
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.left)
     }
+}
+
+/// Reads a certificate's name from configuration text.
+pub(super) fn server_name(path: &str, host: &str) -> Result<ServerName<'static>, ConfigError> {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    ServerName::try_from(host.to_owned()).map_err(|_| ConfigError::new(path, "is not a host name or address"))
 }
 
 /// What went wrong below HTTP, for a log line: the innermost causes say most. Bounded; these texts come from the

@@ -59,12 +59,11 @@ pub(super) enum Kind {
 }
 
 /// Headers that belong to the protocols; a configured value would break the request.
-const OURS: [&str; 9] = [
+const OURS: [&str; 8] = [
     "connection",
     "content-encoding",
     "content-length",
     "content-type",
-    "host",
     "keep-alive",
     "te",
     "trailer",
@@ -81,6 +80,9 @@ impl Headers {
             let grpc = kind == Kind::Grpc;
             if OURS.contains(&header.as_str()) || (grpc && header.as_str().starts_with("grpc-")) {
                 return Err(invalid("is set by the exporter itself; remove it"));
+            }
+            if grpc && header == http::header::HOST {
+                return Err(invalid("has a key of its own: authority"));
             }
             if grpc && header == http::header::USER_AGENT {
                 return Err(invalid("has a key of its own: user_agent"));

@@ -1,18 +1,19 @@
 //! OTLP over HTTP, in protobuf or JSON.
 
 mod config;
+mod cookies;
 mod endpoint;
 
-pub use config::{CompressionParams, Config, Encoding};
+pub use config::{CompressionParams, Config, Cookies, Encoding};
 
 use super::{
     Failure, Observer, Outgoing, Sender, Sent, blocking,
-    client::{Chunks, HttpClient, transport_error},
-    compress,
+    client::{Chunks, Dial, HttpClient, Proxy, Route, Routes, Surroundings, transport_error},
+    compress, config as shared,
     headers::{Kind, user_agent},
     otlp_grpc::within,
     queue::{MemoryQueue, Settings},
-    response::{ContentType, MAX_RESPONSE_BYTES, retry_after, status_code},
+    response::{ContentType, MAX_RESPONSE_BYTES, Rejections, is_encoded, redirect_host, retry_after, status_code},
 };
 use crate::{
     compression::Encoder,
@@ -21,10 +22,11 @@ use crate::{
     pipeline::Destination,
 };
 use bytes::{Bytes, BytesMut};
+use cookies::Jar;
 use endpoint::Endpoints;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
-    header::{CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT},
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri,
+    header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, PROXY_AUTHORIZATION, USER_AGENT},
 };
 use http_body::Body;
 use http_body_util::BodyExt;
@@ -41,8 +43,9 @@ use std::{
 /// [`ConfigError`] when the configuration is invalid or a certificate file cannot be used.
 pub fn start(id: &str, config: &Config, observer: Arc<dyn Observer>) -> Result<Arc<dyn Destination>, ConfigError> {
     config.validate()?;
+    shared::log(id, &config.notes());
     let settings = Settings::new(&config.sending_queue, config.retry_on_failure, config.max_request_bytes);
-    Ok(MemoryQueue::start(id, settings, OtlpHttp::new(config)?, observer))
+    Ok(MemoryQueue::start(id, settings, OtlpHttp::new(config)?.named(id), observer))
 }
 
 /// Sends export requests over HTTP.
@@ -51,65 +54,137 @@ pub struct OtlpHttp {
     client: HttpClient,
     endpoints: Endpoints,
     headers: HeaderMap,
+    /// `Proxy-Authorization` for those requests that a proxy reads.
+    proxies: Vec<(Uri, HeaderValue)>,
+    cookies: Option<Jar>,
     encoding: Encoding,
     encoder: Option<Encoder>,
     /// Zero means no limit.
     timeout: Duration,
+    rejections: Rejections,
 }
 
 impl OtlpHttp {
-    /// A sender for this configuration.
+    /// A sender for this configuration, with the proxies of this process.
     ///
     /// # Errors
-    /// [`ConfigError`] when an endpoint, a header or a certificate file cannot be used.
+    /// [`ConfigError`] when an endpoint, a proxy, a header or a certificate file cannot be used.
     pub fn new(config: &Config) -> Result<Self, ConfigError> {
+        Self::within(config, &Surroundings::of_process())
+    }
+
+    /// [`OtlpHttp::new`] with other surroundings.
+    ///
+    /// # Errors
+    /// As [`OtlpHttp::new`].
+    pub fn within(config: &Config, surroundings: &Surroundings) -> Result<Self, ConfigError> {
         let endpoints = Endpoints::of(config)?;
+        let proxies = proxies(config, &endpoints, surroundings)?;
         let mut headers = config.headers.to_map(Kind::Http)?;
         headers.entry(USER_AGENT).or_insert_with(user_agent);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(config.encoding.content_type()));
         if let Some(encoding) = config.compression.encoding() {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
         }
+        if config.disable_keep_alives {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        let plain = |(uri, proxy): &(Uri, Arc<Proxy>)| {
+            let read = proxy.forwards() && uri.scheme_str() == Some("http");
+            proxy.basic().filter(|_| read).map(|authorization| (uri.clone(), authorization))
+        };
+        let authorizations = proxies.iter().filter_map(plain).collect();
+        let tls_to_proxy = proxies.iter().any(|(_, proxy)| proxy.is_secure());
+        let tls = config.tls.client_config(endpoints.secure() || tls_to_proxy)?;
+        let dial = Dial::new(Route::ByUri(Arc::new(Routes::new(proxies, config.max_connections()))), &tls);
         Ok(OtlpHttp {
-            client: config.connections(endpoints.secure()).client(&config.tls)?,
+            client: config.connections().client(tls, config.tls.server_name()?, dial),
             endpoints,
             headers,
+            proxies: authorizations,
+            cookies: config.cookies.is_some_and(|cookies| cookies.enabled).then(Jar::default),
             encoding: config.encoding,
             encoder: config.encoder()?,
             timeout: config.timeout.get(),
+            rejections: Rejections::default(),
         })
     }
 
-    async fn request(&self, outgoing: &Outgoing) -> Result<Request<Chunks>, Failure> {
-        let uri = self
-            .endpoints
-            .get(outgoing.signal)
-            .ok_or_else(|| Failure::refused(format!("no endpoint is configured for {}", outgoing.signal.name())))?;
+    /// The same with the exporter's id, for its log.
+    #[must_use]
+    pub fn named(mut self, id: &str) -> Self {
+        self.rejections = Rejections::of(id);
+        self
+    }
+
+    async fn body(&self, outgoing: &Outgoing) -> Result<Chunks, Failure> {
         let parts = match self.encoding {
             Encoding::Proto => outgoing.parts.clone(),
             Encoding::Json => vec![to_json(outgoing.signal, outgoing.to_bytes()).await?],
         };
-        let body = compress(parts, self.encoder).await?;
-        let mut request = Request::new(Chunks::new(body));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = uri.clone();
-        *request.headers_mut() = self.headers.clone();
-        Ok(request)
+        Ok(Chunks::new(compress(parts, self.encoder).await?))
     }
 
-    async fn exchange(&self, request: Request<Chunks>) -> Result<Sent, Failure> {
-        let response = self.client.request(request).await.map_err(|error| {
+    /// The one place where a request gets its headers.
+    fn request(&self, uri: &Uri, body: Chunks) -> Request<Chunks> {
+        let mut headers = self.headers.clone();
+        if let Some((_, authorization)) = self.proxies.iter().find(|(of, _)| of == uri) {
+            headers.insert(PROXY_AUTHORIZATION, authorization.clone());
+        }
+        if let Some(cookies) = self.cookies.as_ref().and_then(|jar| jar.header(uri, SystemTime::now())) {
+            headers.append(COOKIE, cookies);
+        }
+        let mut request = Request::new(body);
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = uri.clone();
+        *request.headers_mut() = headers;
+        request
+    }
+
+    async fn exchange(&self, uri: &Uri, body: Chunks) -> Result<Sent, Failure> {
+        let response = self.client.request(self.request(uri, body)).await.map_err(|error| {
             let what = if error.is_connect() { "cannot connect to the backend" } else { "the connection failed" };
             Failure::retryable(format!("{what}: {}", transport_error(&error)))
         })?;
+        if let Some(jar) = &self.cookies {
+            jar.store(uri, response.headers(), SystemTime::now());
+        }
         read(response).await
     }
 }
 
+/// Which endpoints are reached through which proxy.
+fn proxies(
+    config: &Config,
+    endpoints: &Endpoints,
+    surroundings: &Surroundings,
+) -> Result<Vec<(Uri, Arc<Proxy>)>, ConfigError> {
+    let configured = config.proxy()?.map(Arc::new);
+    let mut proxies = Vec::new();
+    for uri in endpoints.all() {
+        let secure = uri.scheme_str() == Some("https");
+        let host = uri.host().unwrap_or_default();
+        let proxy = match &configured {
+            Some(proxy) => Some(proxy.clone()),
+            None if secure => surroundings.proxies.https(host, uri.port_u16().unwrap_or(443))?,
+            None => surroundings.proxies.http(host, uri.port_u16().unwrap_or(80))?,
+        };
+        proxies.extend(proxy.map(|proxy| (uri.clone(), proxy)));
+    }
+    Ok(proxies)
+}
+
 impl Sender for OtlpHttp {
     async fn send(&self, outgoing: &Outgoing) -> Result<Sent, Failure> {
-        let request = self.request(outgoing).await?;
-        within(self.timeout, self.exchange(request)).await
+        let signal = outgoing.signal.name();
+        let uri = self
+            .endpoints
+            .get(outgoing.signal)
+            .ok_or_else(|| Failure::refused(format!("either endpoint or {signal}_endpoint must be specified")))?;
+        let body = self.body(outgoing).await?;
+        let sent = within(self.timeout, self.exchange(uri, body)).await?;
+        self.rejections.log(outgoing.signal, sent);
+        Ok(sent)
     }
 }
 
@@ -134,6 +209,9 @@ where
             Collected::TooLarge => return Err(Failure::unconfirmed("the backend's answer is larger than 4 MiB")),
         };
         return match content_type {
+            ContentType::Protobuf | ContentType::Json if !body.is_empty() && is_encoded(&head.headers) => {
+                Err(Failure::unconfirmed("the backend's answer is in a content coding that was not asked for"))
+            }
             ContentType::Protobuf => Sent::from_protobuf(&body),
             ContentType::Json => Sent::from_json(&body),
             // Without a claim to be an export response there is nothing to misread: any 2xx is success.
@@ -147,7 +225,9 @@ where
     };
     let mut what = format!("the backend answered HTTP status {}", head.status.as_u16());
     if head.status.is_redirection() {
-        what.push_str(", a redirect, which is not followed");
+        // Neither the body nor the credentials in its headers are for whoever the answer names.
+        let host = redirect_host(&head.headers).map(|host| format!(" to {host}")).unwrap_or_default();
+        what.push_str(&format!(", a redirect{host}, which is not followed"));
     }
     if let Some(code) = code {
         what.push_str(&format!(" with code {code}"));

@@ -2,13 +2,60 @@
 //! refused. Their sentences are foreign text that may repeat payload, so they are not even decoded.
 
 use super::{Failure, Sent};
+use crate::otlp::Signal;
 use http::{HeaderMap, header::RETRY_AFTER};
 use prost::Message;
 use serde_json::Value;
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
 
 /// The largest answer read (OTLP specification, client response limit).
 pub(super) const MAX_RESPONSE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Tells the log when a backend rejects items, at most every ten seconds: a backend that rejects something of every
+/// request shows in the log, and does not fill it. Its own words stay out: they may repeat payload.
+#[derive(Debug, Default)]
+pub(super) struct Rejections {
+    exporter: Arc<str>,
+    /// When the last line was written, and how many items were rejected since.
+    last: Mutex<(Option<Instant>, u64)>,
+}
+
+const BETWEEN_LINES: Duration = Duration::from_secs(10);
+
+impl Rejections {
+    pub(super) fn of(exporter: &str) -> Self {
+        Rejections { exporter: exporter.into(), last: Mutex::default() }
+    }
+
+    /// Takes note of an answer.
+    pub(super) fn log(&self, signal: Signal, sent: Sent) {
+        if sent.rejected == 0 {
+            return;
+        }
+        if let Some(rejected) = self.due(sent.rejected, Instant::now()) {
+            tracing::warn!(
+                exporter = %self.exporter,
+                signal = signal.name(),
+                rejected,
+                "the backend took a request and rejected items of it (partial_success); they are not sent again"
+            );
+        }
+    }
+
+    /// How many were rejected since the last line, if it is time for another.
+    fn due(&self, rejected: u64, now: Instant) -> Option<u64> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.1 = last.1.saturating_add(rejected);
+        if last.0.is_some_and(|at| now.saturating_duration_since(at) < BETWEEN_LINES) {
+            return None;
+        }
+        last.0 = Some(now);
+        Some(std::mem::take(&mut last.1))
+    }
+}
 
 /// `ExportTraceServiceResponse` and its twins for logs and metrics: the numbers are the same in all three.
 #[derive(Message)]
@@ -95,6 +142,19 @@ impl ContentType {
     }
 }
 
+/// Where a redirect leads: the host alone, made safe to show. The rest of an address may carry anything.
+pub(super) fn redirect_host(headers: &HeaderMap) -> Option<String> {
+    let location = headers.get(http::header::LOCATION)?.to_str().ok()?;
+    let host = location.parse::<http::Uri>().ok()?.host()?.to_owned();
+    (host.len() <= 255).then(|| crate::telemetry::display_safe(&host).into_owned())
+}
+
+/// Whether a body is in a coding we did not ask for, and so cannot be read.
+pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
+    let encoding = headers.get(http::header::CONTENT_ENCODING).map(|value| value.as_bytes());
+    encoding.is_some_and(|encoding| !encoding.is_empty() && !encoding.eq_ignore_ascii_case(b"identity"))
+}
+
 /// `Retry-After`: whole seconds, or an HTTP date (RFC 9110 §10.2.3).
 pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
@@ -109,6 +169,17 @@ pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Durati
 mod tests {
     use super::*;
     use http::HeaderValue;
+
+    #[test]
+    fn rejections_are_logged_now_and_then_and_add_up() {
+        let rejections = Rejections::of("x");
+        let now = Instant::now();
+        assert_eq!(rejections.due(3, now), Some(3));
+        assert_eq!(rejections.due(4, now), None);
+        assert_eq!(rejections.due(5, now + BETWEEN_LINES), Some(9));
+        assert_eq!(rejections.due(u64::MAX, now + BETWEEN_LINES), None);
+        assert_eq!(rejections.due(1, now + 2 * BETWEEN_LINES), Some(u64::MAX));
+    }
 
     #[test]
     fn partial_success_is_read_in_both_encodings() {
@@ -149,6 +220,21 @@ mod tests {
         assert_eq!(status_code(ContentType::Json, br#"{"code":3,"message":"x"}"#), Some(3));
         assert_eq!(status_code(ContentType::Json, b"\x08\x03"), None);
         assert_eq!(status_code(ContentType::Other, b"\x08\x03"), None);
+    }
+
+    #[test]
+    fn of_a_redirect_only_the_host_is_told() {
+        let host = |location: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(http::header::LOCATION, HeaderValue::from_bytes(location.as_bytes()).unwrap());
+            redirect_host(&headers)
+        };
+        assert_eq!(host("https://user:hunter2@Other.test:81/v1?key=hunter2#x").as_deref(), Some("Other.test"));
+        assert_eq!(host("//other.test/v1"), None);
+        assert_eq!(host("/v1/traces"), None);
+        assert_eq!(host("http://\u{202e}x/"), None);
+        assert_eq!(host(&format!("http://{}/", "x".repeat(300))), None);
+        assert_eq!(redirect_host(&HeaderMap::new()), None);
     }
 
     #[test]

@@ -171,7 +171,7 @@ async fn a_signal_without_an_endpoint_is_refused_with_a_reason() {
     let sender = otlp_http::OtlpHttp::new(&config(backend.address, more)).unwrap();
     let payload = Payload { signal: Signal::Logs, bytes: Bytes::new(), count: 1, metadata: Metadata::default() };
     let failure = sender.send(&outgoing(payload)).await.unwrap_err();
-    assert_eq!(failure.to_string(), "no endpoint is configured for logs");
+    assert_eq!(failure.to_string(), "either endpoint or logs_endpoint must be specified");
 }
 
 #[tokio::test]

@@ -10,21 +10,24 @@ use crate::{
     exporter::{
         Later, TlsClient,
         client::{Connections, Pings, Protocol},
+        config::{Client, NoMiddlewares, Note, timeout},
         headers::{Headers, Kind},
         queue::{MAX_REQUEST_BYTES, QueueConfig},
         retry::RetryConfig,
     },
 };
-use http::HeaderValue;
-use serde::Deserialize;
+use http::{HeaderValue, uri::Authority};
+use serde::{Deserialize, Deserializer, de::Error as _};
 
 /// `exporters: otlp_grpc:`, with the Collector's keys and defaults.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// `host:port`, optionally with `http://` (plaintext) or `https://` (TLS) in front.
+    /// `host:port`, `http://host:port` (plaintext), `https://host:port` (TLS), `dns:///host:port`,
+    /// `passthrough:///host:port`, `unix:path` or `unix:///path`.
     pub endpoint: String,
     /// Time for one attempt; 0 means no limit.
+    #[serde(deserialize_with = "timeout")]
     pub timeout: Duration,
     /// `gzip` (default), `snappy`, `zstd` or `none`.
     pub compression: Compression,
@@ -43,15 +46,20 @@ pub struct Config {
     pub retry_on_failure: RetryConfig,
     /// No request sent is larger before compression; larger ones are split, and a single item beyond it is dropped.
     pub max_request_bytes: ByteSize,
-    /// `pick_first` is what we do.
-    pub balancer_name: Option<String>,
-    /// Not supported yet when true.
+    /// What is done with a name that has several addresses.
+    #[serde(rename = "balancer_name")]
+    pub balancer: Balancing,
+    /// An attempt waits for a connection within its `timeout`, instead of failing when none can be made.
     pub wait_for_ready: bool,
-    read_buffer_size: Option<Later>,
-    write_buffer_size: Option<Later>,
-    authority: Option<Later>,
+    /// What the backend hears as `:authority`, and whose certificate is expected, instead of the endpoint's.
+    pub authority: String,
+    /// Accepted; there is no such buffer.
+    pub read_buffer_size: Option<i64>,
+    /// Accepted; there is no such buffer.
+    pub write_buffer_size: Option<i64>,
+    /// Only an empty list.
+    pub middlewares: NoMiddlewares,
     auth: Option<Later>,
-    middlewares: Option<Later>,
 }
 
 impl Default for Config {
@@ -67,13 +75,37 @@ impl Default for Config {
             sending_queue: QueueConfig::default(),
             retry_on_failure: RetryConfig::default(),
             max_request_bytes: MAX_REQUEST_BYTES,
-            balancer_name: None,
+            balancer: Balancing::default(),
             wait_for_ready: false,
+            authority: String::new(),
             read_buffer_size: None,
             write_buffer_size: None,
-            authority: None,
+            middlewares: NoMiddlewares,
             auth: None,
-            middlewares: None,
+        }
+    }
+}
+
+/// The Collector's `balancer_name`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Balancing {
+    /// A connection to each address, requests going round them.
+    #[default]
+    RoundRobin,
+    /// One connection, to the first address that takes it.
+    PickFirst,
+}
+
+impl<'de> Deserialize<'de> for Balancing {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match String::deserialize(deserializer)?.as_str() {
+            // gRPC's own default, where the Collector hands nothing over.
+            "" | "pick_first" => Ok(Balancing::PickFirst),
+            "round_robin" => Ok(Balancing::RoundRobin),
+            other => {
+                let shown: String = other.chars().take(40).collect();
+                Err(D::Error::custom(format_args!("invalid balancer_name: {shown}; use round_robin or pick_first")))
+            }
         }
     }
 }
@@ -103,29 +135,42 @@ impl Config {
     /// [`ConfigError`] with its path below the exporter, and the Collector's text where it has one.
     pub fn validate(&self) -> Result<(), ConfigError> {
         Endpoint::parse(&self.endpoint, self.tls.insecure)?;
-        self.tls.validate()?;
-        self.headers.to_map(Kind::Grpc)?;
+        self.client().validate()?;
         self.user_agent()?;
-        self.encoder()?;
-        self.retry_on_failure.validate()?;
-        self.sending_queue.validate()?;
-        if self.max_request_bytes.0 == 0 {
-            return Err(ConfigError::new("max_request_bytes", "must be positive"));
-        }
-        if self.wait_for_ready {
-            return Err(ConfigError::new("wait_for_ready", "this is not supported yet")
-                .with_hint("requests are retried while the backend is away; remove the key"));
-        }
-        match self.balancer_name.as_deref() {
-            None | Some("" | "pick_first") => Ok(()),
-            Some("round_robin") => Err(ConfigError::new("balancer_name", "round_robin is not supported yet")
-                .with_hint("all requests share one connection; remove the key or say pick_first")),
-            Some(name) => Err(ConfigError::new("balancer_name", format!("invalid balancer_name: {name}"))),
-        }
+        self.authority()?;
+        self.encoder().map(|_| ())
     }
 
     pub(super) fn encoder(&self) -> Result<Option<Encoder>, ConfigError> {
         self.compression.for_grpc().map_err(|text| ConfigError::new("compression", text))
+    }
+
+    fn client(&self) -> Client<'_> {
+        Client {
+            kind: Kind::Grpc,
+            tls: &self.tls,
+            headers: &self.headers,
+            sending_queue: &self.sending_queue,
+            retry_on_failure: &self.retry_on_failure,
+            max_request_bytes: self.max_request_bytes,
+        }
+    }
+
+    /// Keys that are taken and have no effect.
+    pub fn notes(&self) -> Vec<Note> {
+        let why = "buffers grow with what is sent";
+        let read = self.read_buffer_size.map(|_| Note { key: "read_buffer_size", why });
+        let write = self.write_buffer_size.map(|_| Note { key: "write_buffer_size", why });
+        read.into_iter().chain(write).collect()
+    }
+
+    /// What is sent as `:authority` instead of the endpoint.
+    pub(super) fn authority(&self) -> Result<Option<Authority>, ConfigError> {
+        if self.authority.is_empty() {
+            return Ok(None);
+        }
+        let authority = Authority::try_from(self.authority.as_str()).ok().filter(|it| !it.as_str().contains('@'));
+        authority.map(Some).ok_or_else(|| ConfigError::new("authority", "is not a host or host:port"))
     }
 
     pub(super) fn user_agent(&self) -> Result<Option<HeaderValue>, ConfigError> {
@@ -135,13 +180,13 @@ impl Config {
         Ok(Some(value))
     }
 
-    pub(super) fn connections(&self, secure: bool) -> Connections {
+    pub(super) fn connections(&self) -> Connections {
         let pings = self.keepalive.as_ref().map_or_else(Pings::default, |keepalive| Pings {
             every: keepalive.time.get().max(std::time::Duration::from_secs(10)),
             timeout: keepalive.timeout.get(),
             while_idle: keepalive.permit_without_stream,
         });
-        Connections { protocol: Protocol::Http2, pings, max_idle_per_host: usize::MAX, idle_timeout: None, secure }
+        Connections { protocol: Protocol::Http2, pings, max_idle_per_host: usize::MAX, idle_timeout: None }
     }
 }
 
@@ -173,21 +218,41 @@ mod tests {
     fn errors_name_the_key() {
         assert_eq!(error(json!({})), "requires a non-empty \"endpoint\"");
         let with = |key: &str, value: Value| error(json!({"endpoint": "localhost:4317", key: value}));
-        assert_eq!(with("balancer_name", json!("best")), "balancer_name: invalid balancer_name: best");
-        assert!(with("balancer_name", json!("round_robin")).starts_with("balancer_name: round_robin is not supported"));
-        assert!(with("wait_for_ready", json!(true)).starts_with("wait_for_ready: this is not supported yet"));
         assert!(with("tls", json!({"include_insecure_cipher_suites": true})).starts_with("tls::include_insecure_"));
         assert!(with("user_agent", json!("a\nb")).starts_with("user_agent: "));
+        assert!(with("authority", json!("user@host")).starts_with("authority: "));
         assert!(with("compression", json!("lz4")).starts_with("compression: unsupported compression type \"lz4\""));
         assert!(with("max_request_bytes", json!(0)).starts_with("max_request_bytes: "));
+        let unread = |key: &str, value: Value| read(json!({key: value})).unwrap_err().to_string();
+        assert!(unread("balancer_name", json!("best")).starts_with("invalid balancer_name: best"));
+        assert!(unread("timeout", json!("-1s")).starts_with("'timeout' must be non-negative"));
+        assert!(unread("timeout", json!("1 s")).starts_with("invalid duration"));
+    }
+
+    #[test]
+    fn keys_without_effect_are_noted() {
+        let config = read(json!({"read_buffer_size": 1, "write_buffer_size": 524288, "middlewares": []})).unwrap();
+        assert_eq!(
+            config.notes().iter().map(|note| note.key).collect::<Vec<_>>(),
+            ["read_buffer_size", "write_buffer_size"]
+        );
+        assert_eq!(Config::default().notes(), []);
+    }
+
+    #[test]
+    fn balancing_is_round_robin_unless_said_otherwise() {
+        let balancing = |value: Value| read(json!({"balancer_name": value})).unwrap().balancer;
+        assert_eq!(Config::default().balancer, Balancing::RoundRobin);
+        assert_eq!(balancing(json!("round_robin")), Balancing::RoundRobin);
+        assert_eq!(balancing(json!("pick_first")), Balancing::PickFirst);
+        assert_eq!(balancing(json!("")), Balancing::PickFirst);
     }
 
     #[test]
     fn what_comes_later_and_what_never_existed_is_refused() {
-        for key in ["auth", "authority", "middlewares", "read_buffer_size", "write_buffer_size"] {
-            let error = read(json!({"endpoint": "localhost:4317", key: 1})).unwrap_err().to_string();
-            assert!(error.contains("not supported yet"), "{key}: {error}");
-        }
+        let error = |key: &str, value: Value| read(json!({key: value})).unwrap_err().to_string();
+        assert!(error("auth", json!({"authenticator": "x"})).contains("not supported yet"));
+        assert!(error("middlewares", json!([{"id": "x"}])).contains("middlewares are extensions"));
         assert!(read(json!({"endpont": "localhost:4317"})).is_err());
         assert!(read(json!({"tls": {"reload_often": "1m"}})).is_err());
     }

@@ -5,11 +5,12 @@ use crate::{
     compression::{Compression, Encoder},
     config::{
         ConfigError,
-        types::{ByteSize, Duration},
+        types::{ByteSize, Duration, Opaque},
     },
     exporter::{
         Later, TlsClient,
-        client::{Connections, Pings, Protocol},
+        client::{Connections, Pings, Protocol, Proxy},
+        config::{Client, NoMiddlewares, Note, limit, timeout},
         headers::{Headers, Kind},
         queue::{MAX_REQUEST_BYTES, QueueConfig},
         retry::RetryConfig,
@@ -32,6 +33,7 @@ pub struct Config {
     /// `proto` (default) or `json`.
     pub encoding: Encoding,
     /// Time for one attempt; 0 means no limit.
+    #[serde(deserialize_with = "timeout")]
     pub timeout: Duration,
     /// `gzip` (default), `zstd`, `snappy`, `x-snappy-framed`, `zlib`, `deflate`, `lz4` or `none`.
     pub compression: Compression,
@@ -41,32 +43,56 @@ pub struct Config {
     pub tls: TlsClient,
     /// Headers sent with every request.
     pub headers: Headers,
-    /// Idle connections kept.
+    /// Idle connections kept; 0 means no limit.
     pub max_idle_conns: usize,
-    /// Idle connections kept; the smaller of the two counts, since all go to one host.
-    pub max_idle_conns_per_host: Option<usize>,
+    /// Idle connections kept to one host; absent or 0, as many as `max_idle_conns` says.
+    pub max_idle_conns_per_host: usize,
+    /// Connections to one host at the same time, idle ones among them; 0 means no limit.
+    pub max_conns_per_host: usize,
     /// Time after which an idle connection is closed; 0 means never.
     pub idle_conn_timeout: Duration,
+    /// A connection for every request.
+    pub disable_keep_alives: bool,
+    /// HTTP/2 is used where TLS negotiates it.
+    pub force_attempt_http2: bool,
+    /// Time without a frame after which an HTTP/2 connection is asked whether it is alive; 0 leaves that to us, who ask
+    /// while a request waits.
+    pub http2_read_idle_timeout: Duration,
+    /// Time after which such a question without an answer ends the connection; 0 means 15 s.
+    pub http2_ping_timeout: Duration,
+    /// The proxy for all requests, instead of those in the environment. May carry a password.
+    pub proxy_url: Opaque,
+    /// Whether cookies are kept and sent back.
+    pub cookies: Option<Cookies>,
     /// The queue in front.
     pub sending_queue: QueueConfig,
     /// When to try again.
     pub retry_on_failure: RetryConfig,
     /// No request sent is larger before compression; larger ones are split, and a single item beyond it is dropped.
     pub max_request_bytes: ByteSize,
-    /// HTTP/2 is used where TLS negotiates it; `false` is not supported yet.
-    pub force_attempt_http2: Option<bool>,
-    /// Not supported yet when true.
-    pub disable_keep_alives: bool,
-    profiles_endpoint: Option<Later>,
-    max_conns_per_host: Option<Later>,
-    http2_read_idle_timeout: Option<Later>,
-    http2_ping_timeout: Option<Later>,
-    read_buffer_size: Option<Later>,
-    write_buffer_size: Option<Later>,
-    proxy_url: Option<Later>,
-    cookies: Option<Later>,
+    /// Accepted; profiles are not carried.
+    pub profiles_endpoint: String,
+    /// Accepted; there is no such buffer.
+    pub read_buffer_size: Option<i64>,
+    /// Accepted; there is no such buffer.
+    pub write_buffer_size: Option<i64>,
+    /// Only an empty list.
+    pub middlewares: NoMiddlewares,
     auth: Option<Later>,
-    middlewares: Option<Later>,
+}
+
+/// The Collector's `cookies`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cookies {
+    /// True where the key is given without it.
+    pub enabled: bool,
+}
+
+impl Default for Cookies {
+    fn default() -> Self {
+        Cookies { enabled: true }
+    }
 }
 
 impl Default for Config {
@@ -83,23 +109,23 @@ impl Default for Config {
             tls: TlsClient::default(),
             headers: Headers::default(),
             max_idle_conns: 100,
-            max_idle_conns_per_host: None,
+            max_idle_conns_per_host: 0,
+            max_conns_per_host: 0,
             idle_conn_timeout: Duration::secs(90),
+            disable_keep_alives: false,
+            force_attempt_http2: true,
+            http2_read_idle_timeout: Duration::default(),
+            http2_ping_timeout: Duration::default(),
+            proxy_url: Opaque::default(),
+            cookies: None,
             sending_queue: QueueConfig::default(),
             retry_on_failure: RetryConfig::default(),
             max_request_bytes: MAX_REQUEST_BYTES,
-            force_attempt_http2: None,
-            disable_keep_alives: false,
-            profiles_endpoint: None,
-            max_conns_per_host: None,
-            http2_read_idle_timeout: None,
-            http2_ping_timeout: None,
+            profiles_endpoint: String::new(),
             read_buffer_size: None,
             write_buffer_size: None,
-            proxy_url: None,
-            cookies: None,
+            middlewares: NoMiddlewares,
             auth: None,
-            middlewares: None,
         }
     }
 }
@@ -151,22 +177,42 @@ impl Config {
     /// [`ConfigError`] with its path below the exporter, and the Collector's text where it has one.
     pub fn validate(&self) -> Result<(), ConfigError> {
         Endpoints::of(self)?;
-        self.tls.validate()?;
-        self.headers.to_map(Kind::Http)?;
-        self.retry_on_failure.validate()?;
-        self.sending_queue.validate()?;
-        if self.max_request_bytes.0 == 0 {
-            return Err(ConfigError::new("max_request_bytes", "must be positive"));
+        self.client().validate()?;
+        self.proxy()?;
+        self.encoder().map(|_| ())
+    }
+
+    fn client(&self) -> Client<'_> {
+        Client {
+            kind: Kind::Http,
+            tls: &self.tls,
+            headers: &self.headers,
+            sending_queue: &self.sending_queue,
+            retry_on_failure: &self.retry_on_failure,
+            max_request_bytes: self.max_request_bytes,
         }
-        self.encoder()?;
-        let later = |key: &str, hint: &str| Err(ConfigError::new(key, "this is not supported yet").with_hint(hint));
-        if self.disable_keep_alives {
-            return later("disable_keep_alives", "connections are kept; remove the key");
+    }
+
+    /// Keys that are taken and have no effect.
+    pub fn notes(&self) -> Vec<Note> {
+        let buffers = "buffers grow with what is sent";
+        let notes = [
+            (self.read_buffer_size.is_some(), Note { key: "read_buffer_size", why: buffers }),
+            (self.write_buffer_size.is_some(), Note { key: "write_buffer_size", why: buffers }),
+            (
+                !self.profiles_endpoint.is_empty(),
+                Note { key: "profiles_endpoint", why: "profiles are not carried, only traces, logs and metrics" },
+            ),
+        ];
+        notes.into_iter().filter(|(given, _)| *given).map(|(_, note)| note).collect()
+    }
+
+    /// The configured proxy.
+    pub(super) fn proxy(&self) -> Result<Option<Proxy>, ConfigError> {
+        if self.proxy_url.is_empty() {
+            return Ok(None);
         }
-        if self.force_attempt_http2 == Some(false) {
-            return later("force_attempt_http2", "HTTP/2 is used where TLS negotiates it; remove the key");
-        }
-        Ok(())
+        Proxy::parse(self.proxy_url.expose()).map(Some).map_err(|what| ConfigError::new("proxy_url", what))
     }
 
     pub(super) fn encoder(&self) -> Result<Option<Encoder>, ConfigError> {
@@ -174,17 +220,39 @@ impl Config {
         self.compression.for_http(level).map_err(|text| ConfigError::new("compression_params::level", text))
     }
 
-    pub(super) fn connections(&self, secure: bool) -> Connections {
-        let idle = self.idle_conn_timeout.get();
+    /// Connections to one host.
+    pub(super) fn max_connections(&self) -> Option<usize> {
+        // More than a semaphore counts is no limit.
+        (1..=MAX_COUNTED).contains(&self.max_conns_per_host).then_some(self.max_conns_per_host)
+    }
+
+    pub(super) fn connections(&self) -> Connections {
+        // A host of one's own choice has no place in HTTP/2, where it is part of the address.
+        let own_host = self.headers.0.iter().any(|(name, _)| name.eq_ignore_ascii_case("host"));
+        let many = |limit: usize| if limit == 0 { usize::MAX } else { limit };
+        let pings = match limit(self.http2_read_idle_timeout.get()) {
+            None => Pings::default(),
+            Some(every) => {
+                let timeout = limit(self.http2_ping_timeout.get()).unwrap_or(std::time::Duration::from_secs(15));
+                Pings { every, timeout, while_idle: true }
+            }
+        };
         Connections {
-            protocol: Protocol::Http1OrNegotiated,
-            pings: Pings::default(),
-            max_idle_per_host: self.max_idle_conns_per_host.unwrap_or(usize::MAX).min(self.max_idle_conns),
-            idle_timeout: (!idle.is_zero()).then_some(idle),
-            secure,
+            protocol: match self.force_attempt_http2 && !own_host {
+                true => Protocol::Http1OrNegotiated,
+                false => Protocol::Http1,
+            },
+            pings,
+            max_idle_per_host: match self.disable_keep_alives {
+                true => 0,
+                false => many(self.max_idle_conns).min(many(self.max_idle_conns_per_host)),
+            },
+            idle_timeout: limit(self.idle_conn_timeout.get()),
         }
     }
 }
+
+const MAX_COUNTED: usize = 1 << 20;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -213,17 +281,55 @@ mod tests {
             error("compression_params", json!({"level": 10})),
             "compression_params::level: unsupported parameters {Level:10} for compression type \"gzip\""
         );
-        assert!(error("disable_keep_alives", json!(true)).starts_with("disable_keep_alives: "));
-        assert!(error("force_attempt_http2", json!(false)).starts_with("force_attempt_http2: "));
+        let error = |key: &str, value| with(key, value).unwrap().validate().unwrap_err().to_string();
+        assert!(error("proxy_url", json!("ftp://user:hunter2@h")).starts_with("proxy_url: is not a proxy's URL"));
+        assert!(!error("proxy_url", json!("ftp://user:hunter2@h")).contains("hunter2"));
+        assert!(error("max_request_bytes", json!(0)).starts_with("max_request_bytes: "));
+        assert!(with("timeout", json!("-1s")).unwrap_err().to_string().starts_with("'timeout' must be non-negative"));
         assert!(with("compression_params", json!({"level": -1})).unwrap().validate().is_ok());
     }
 
     #[test]
+    fn connections_are_kept_as_configured() {
+        let connections = |key: &str, value: Value| with(key, value).unwrap().connections();
+        let plain = Config::default().connections();
+        assert_eq!((plain.protocol, plain.max_idle_per_host), (Protocol::Http1OrNegotiated, 100));
+        assert_eq!(plain.pings, Pings::default());
+        assert_eq!(connections("max_idle_conns", json!(0)).max_idle_per_host, usize::MAX);
+        assert_eq!(connections("max_idle_conns_per_host", json!(7)).max_idle_per_host, 7);
+        assert_eq!(connections("max_idle_conns_per_host", json!(700)).max_idle_per_host, 100);
+        assert_eq!(connections("disable_keep_alives", json!(true)).max_idle_per_host, 0);
+        assert_eq!(connections("force_attempt_http2", json!(false)).protocol, Protocol::Http1);
+        assert_eq!(connections("headers", json!({"Host": "other.test"})).protocol, Protocol::Http1);
+        assert_eq!(connections("idle_conn_timeout", json!("0s")).idle_timeout, None);
+        let pings = connections("http2_read_idle_timeout", json!("7s")).pings;
+        assert_eq!((pings.every.as_secs(), pings.timeout.as_secs(), pings.while_idle), (7, 15, true));
+        assert_eq!(with("max_conns_per_host", json!(0)).unwrap().max_connections(), None);
+        assert_eq!(with("max_conns_per_host", json!(3)).unwrap().max_connections(), Some(3));
+    }
+
+    #[test]
+    fn cookies_are_kept_where_the_key_is_given() {
+        let cookies = |value: Value| with("cookies", value).unwrap().cookies.is_some_and(|cookies| cookies.enabled);
+        assert!(cookies(json!({})) && cookies(json!({"enabled": true})));
+        assert!(!cookies(json!({"enabled": false})) && !cookies(json!(null)));
+        assert_eq!(Config::default().cookies, None);
+    }
+
+    #[test]
+    fn keys_without_effect_are_noted() {
+        let notes =
+            |key: &str, value: Value| with(key, value).unwrap().notes().iter().map(|note| note.key).collect::<Vec<_>>();
+        assert_eq!(notes("write_buffer_size", json!(524288)), ["write_buffer_size"]);
+        assert_eq!(notes("profiles_endpoint", json!("http://localhost:1")), ["profiles_endpoint"]);
+        assert_eq!(notes("middlewares", json!([])), [""; 0]);
+    }
+
+    #[test]
     fn what_comes_later_and_what_never_existed_is_refused() {
-        for key in ["auth", "proxy_url", "cookies", "profiles_endpoint", "max_conns_per_host", "middlewares"] {
-            let error = with(key, json!(1)).unwrap_err().to_string();
-            assert!(error.contains("not supported yet"), "{key}: {error}");
-        }
+        assert!(with("auth", json!({"authenticator": "x"})).unwrap_err().to_string().contains("not supported yet"));
+        assert!(with("middlewares", json!([{"id": "x"}])).unwrap_err().to_string().contains("middlewares are"));
+        assert!(with("cookies", json!({"jar": 1})).is_err());
         assert!(with("endpont", json!("x")).is_err());
     }
 }

@@ -15,7 +15,7 @@ pub(super) struct Endpoints {
 impl Endpoints {
     /// `endpoint` with the signal's path appended, unless the signal has an endpoint of its own, used as it is.
     pub(super) fn of(config: &Config) -> Result<Self, ConfigError> {
-        let own = [&config.traces_endpoint, &config.logs_endpoint, &config.metrics_endpoint];
+        let own = [&config.traces_endpoint, &config.logs_endpoint, &config.metrics_endpoint, &config.profiles_endpoint];
         if config.endpoint.is_empty() && own.iter().all(|endpoint| endpoint.is_empty()) {
             return Err(ConfigError::new("", "at least one endpoint must be specified"));
         }
@@ -43,8 +43,12 @@ impl Endpoints {
 
     /// Whether any of them is `https://`.
     pub(super) fn secure(&self) -> bool {
-        let all = [&self.traces, &self.logs, &self.metrics];
-        all.into_iter().flatten().any(|uri| uri.scheme() == Some(&Scheme::HTTPS))
+        self.all().any(|uri| uri.scheme() == Some(&Scheme::HTTPS))
+    }
+
+    /// Those there are.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Uri> {
+        [&self.traces, &self.logs, &self.metrics].into_iter().flatten()
     }
 
     pub(super) fn get(&self, signal: Signal) -> Option<&Uri> {
@@ -68,6 +72,9 @@ fn parse(key: &str, text: &str) -> Result<Uri, ConfigError> {
             invalid("must not carry a user or password; use 'headers'")
         }
         Some(authority) if authority.host().is_empty() => invalid("endpoint must be a valid URL with a host"),
+        Some(authority) if authority.port().is_none() && authority.as_str() != authority.host() => {
+            invalid("endpoint must be a valid URL, with a port up to 65535")
+        }
         None => invalid("endpoint must be a valid URL with a host"),
         Some(_) => Ok(uri),
     }
@@ -111,6 +118,8 @@ mod tests {
         assert!(error("ftp://localhost", "").starts_with("endpoint: "));
         assert!(error("", "http://").starts_with("traces_endpoint: "));
         assert!(error("http://a/?q=1", "").contains("query"));
+        assert!(error("http://a:99999", "").contains("port"));
+        assert!(error("unix:///run/otel.sock", "").contains("must be a valid URL"));
         assert!(!error("http://user:hunter2@host", "").contains("hunter2"));
     }
 }
