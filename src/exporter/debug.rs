@@ -6,8 +6,9 @@ mod normal;
 mod text;
 
 use super::{
-    Observer, Outcome,
-    queue::{Item, Ledger},
+    Note, Observer, Outcome,
+    config::log,
+    queue::{Item, Ledger, QueueConfig},
 };
 use crate::{
     config::ConfigError,
@@ -40,10 +41,12 @@ pub struct Config {
     pub sampling_initial: u64,
     /// After that, one of this many is printed; 1 means all.
     pub sampling_thereafter: u64,
-    /// Accepted; output always goes to `output_paths`, the log has its own place.
+    /// True: output goes to standard output, apart from the log, which has its own place. False: to `output_paths`.
     pub use_internal_logger: bool,
-    /// `["stdout"]` or `["stderr"]`.
-    pub output_paths: Vec<String>,
+    /// `stdout`, `stderr` or files, which are appended to. Absent means standard output.
+    pub output_paths: Option<Vec<String>>,
+    /// Accepted; a thread of its own prints, and nothing waits for it.
+    pub sending_queue: Option<QueueConfig>,
 }
 
 impl Default for Config {
@@ -53,7 +56,8 @@ impl Default for Config {
             sampling_initial: 2,
             sampling_thereafter: 1,
             use_internal_logger: true,
-            output_paths: vec!["stdout".to_owned()],
+            output_paths: None,
+            sending_queue: None,
         }
     }
 }
@@ -81,27 +85,85 @@ impl<'de> Deserialize<'de> for Verbosity {
 }
 
 impl Config {
-    /// Checks the values.
+    /// Checks the values, with the Collector's texts.
     ///
     /// # Errors
     /// [`ConfigError`] with its path below the exporter.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        self.output().map(|_| ())
+        let invalid = |what: &str| Err(ConfigError::new("", what));
+        if let Some(queue) = &self.sending_queue {
+            queue.validate()?;
+        }
+        match &self.output_paths {
+            Some(_) if self.use_internal_logger => {
+                invalid("output_paths is not supported when use_internal_logger is true")
+            }
+            Some(paths) if paths.is_empty() => {
+                invalid("output_paths must not be empty when use_internal_logger is false")
+            }
+            Some(paths) if paths.iter().any(String::is_empty) => {
+                Err(ConfigError::new("output_paths", "a path must not be empty"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Keys that are taken and have no effect.
+    pub fn notes(&self) -> Vec<Note> {
+        let why = "requests are printed by a thread of its own, with at most 64 MiB waiting";
+        self.sending_queue.iter().map(|_| Note { key: "sending_queue", why }).collect()
     }
 
     fn output(&self) -> Result<Output, ConfigError> {
-        match self.output_paths.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-            ["stdout"] => Ok(Output {
-                writer: Box::new(io::stdout()),
-                color: io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
-            }),
-            ["stderr"] => Ok(Output {
-                writer: Box::new(io::stderr()),
-                color: io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
-            }),
-            _ => Err(ConfigError::new("output_paths", "only [stdout] and [stderr] are supported yet")
-                .with_hint("use the file exporter for files")),
+        let default = [STDOUT.to_owned()];
+        let paths = self.output_paths.as_deref().unwrap_or(&default);
+        let color = |terminal: bool| terminal && std::env::var_os("NO_COLOR").is_none();
+        match paths {
+            [one] if one == STDOUT => {
+                return Ok(Output { writer: Box::new(io::stdout()), color: color(io::stdout().is_terminal()) });
+            }
+            [one] if one == STDERR => {
+                return Ok(Output { writer: Box::new(io::stderr()), color: color(io::stderr().is_terminal()) });
+            }
+            _ => {}
         }
+        let open = |path: &String| -> Result<Box<dyn Write + Send>, ConfigError> {
+            match path.as_str() {
+                STDOUT => Ok(Box::new(io::stdout())),
+                STDERR => Ok(Box::new(io::stderr())),
+                path => match super::file::private().append(true).open(path) {
+                    Ok(file) => Ok(Box::new(file)),
+                    Err(error) => Err(ConfigError::new("output_paths", format!("cannot be opened: {error}"))),
+                },
+            }
+        };
+        let writers = paths.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        Ok(Output { writer: Box::new(Everywhere(writers)), color: false })
+    }
+}
+
+const STDOUT: &str = "stdout";
+const STDERR: &str = "stderr";
+
+/// Writes the same to all of them. One that fails does not keep the others from it.
+struct Everywhere(Vec<Box<dyn Write + Send>>);
+
+impl Write for Everywhere {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut last = Err(io::Error::from(io::ErrorKind::BrokenPipe));
+        self.0.retain_mut(|writer| {
+            let written = writer.write_all(bytes);
+            let keep = written.is_ok();
+            if keep || last.is_err() {
+                last = written.map(|()| bytes.len());
+            }
+            keep
+        });
+        last
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.iter_mut().try_for_each(|writer| writer.flush())
     }
 }
 
@@ -118,6 +180,8 @@ pub struct Output {
 /// # Errors
 /// [`ConfigError`] for an invalid configuration, or when no thread can be made.
 pub fn start(id: &str, config: &Config, observer: Arc<dyn Observer>) -> Result<Arc<dyn Destination>, ConfigError> {
+    config.validate()?;
+    log(id, &config.notes());
     start_with(id, config, config.output()?, observer)
 }
 
@@ -261,14 +325,21 @@ impl Printer {
         }
     }
 
+    /// One line of counts, then, if asked for, what was counted.
     fn print(&mut self, signal: Signal, bytes: &Bytes, count: u64) -> io::Result<()> {
-        let items = match signal {
-            Signal::Traces => "span",
-            Signal::Logs => "log record",
-            Signal::Metrics => "metric point",
-        };
-        let plural = |count| if count == 1 { "" } else { "s" };
-        writeln!(self.out, "{}: {count} {items}{}, {} bytes", signal.name(), plural(count), bytes.len())?;
+        let (resources, items) = (split::envelopes(bytes).count(), split::items(bytes));
+        match signal {
+            Signal::Traces => {
+                writeln!(self.out, "Traces\t{{\"resource spans\": {resources}, \"spans\": {items}}}")?;
+            }
+            Signal::Logs => {
+                writeln!(self.out, "Logs\t{{\"resource logs\": {resources}, \"log records\": {items}}}")?;
+            }
+            Signal::Metrics => writeln!(
+                self.out,
+                "Metrics\t{{\"resource metrics\": {resources}, \"metrics\": {items}, \"data points\": {count}}}"
+            )?,
+        }
         if self.verbosity == Verbosity::Basic {
             return Ok(());
         }
@@ -279,8 +350,8 @@ impl Printer {
                 Signal::Metrics => self.decoded(&part.bytes, normal::metrics, detailed::metrics),
             };
             if !printed? {
-                let (count, s) = (part.count, plural(part.count));
-                writeln!(self.out, "  ({count} {items}{s} not shown: there is text that is not UTF-8)")?;
+                let (count, name) = (part.count, signal.items_name());
+                writeln!(self.out, "  ({count} {name} not shown: there is text that is not UTF-8)")?;
             }
         }
         Ok(())
@@ -347,7 +418,16 @@ mod tests {
         assert_eq!(read(json!({})).unwrap(), Config::default());
         assert_eq!(read(json!({"verbosity": "detailed"})).unwrap().verbosity, Verbosity::Detailed);
         assert!(read(json!({"verbosity": "loud"})).is_err());
-        let error = read(json!({"output_paths": ["/tmp/x"]})).unwrap().validate().unwrap_err();
-        assert!(error.to_string().starts_with("output_paths: "));
+        let error = |value| read(value).unwrap().validate().unwrap_err().to_string();
+        assert_eq!(
+            error(json!({"output_paths": ["stdout"]})),
+            "output_paths is not supported when use_internal_logger is true"
+        );
+        assert_eq!(
+            error(json!({"use_internal_logger": false, "output_paths": []})),
+            "output_paths must not be empty when use_internal_logger is false"
+        );
+        let queued = read(json!({"sending_queue": {}})).unwrap();
+        assert!(queued.validate().is_ok() && queued.notes().len() == 1);
     }
 }

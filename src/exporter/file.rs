@@ -1,88 +1,33 @@
-//! Requests appended to a file: one JSON document per line, or protobuf messages with their length in front. A good
-//! sink for tests and golden files.
+//! Requests written to files: one JSON document per line, or messages with their length in front. A good sink for tests
+//! and golden files. File formats are those of the contrib Collector's exporter.
+
+mod config;
+mod group;
+mod output;
+mod rotate;
+
+pub use config::{Compress, Config, Format, GroupBy, Rotation};
 
 use super::{
-    Failure, Later, Observer, Outgoing, Sender, Sent, blocking,
+    Failure, Observer, Outgoing, Sender, Sent, blocking,
+    config::log,
     queue::{MemoryQueue, QueueConfig, Settings},
+    response::Rejections,
     retry::RetryConfig,
 };
 use crate::{
-    config::{
-        ConfigError,
-        types::{ByteSize, Duration},
-    },
-    otlp,
+    config::{ConfigError, types::ByteSize},
+    otlp::{self, Signal},
     pipeline::Destination,
 };
 use bytes::Bytes;
-use serde::Deserialize;
+use group::Groups;
+use output::Output;
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, Seek, SeekFrom, Write},
-    path::{Path, PathBuf},
+    fs::OpenOptions,
+    io,
     sync::{Arc, Mutex, PoisonError},
 };
-
-/// `exporters: file:`, with the contrib Collector's keys.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// The file. Made with mode 0600: what was not recognised as a secret is in it.
-    pub path: PathBuf,
-    /// `json` (default) or `proto`.
-    pub format: Format,
-    /// Keep what is in the file; otherwise it is emptied at start.
-    pub append: bool,
-    /// Every request is written through at once, which meets any interval.
-    pub flush_interval: Duration,
-    /// Make missing directories, with mode 0700.
-    pub create_directory: bool,
-    directory_permissions: Option<Later>,
-    rotation: Option<Later>,
-    compression: Option<Later>,
-    encoding: Option<Later>,
-    group_by: Option<Later>,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Config {
-            path: PathBuf::new(),
-            format: Format::Json,
-            append: false,
-            flush_interval: Duration::secs(1),
-            create_directory: false,
-            directory_permissions: None,
-            rotation: None,
-            compression: None,
-            encoding: None,
-            group_by: None,
-        }
-    }
-}
-
-/// How requests are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// One OTLP/JSON export request per line.
-    Json,
-    /// Each request as protobuf, its length in front as four bytes, big-endian.
-    Proto,
-}
-
-impl Config {
-    /// Checks what can be checked without touching the file.
-    ///
-    /// # Errors
-    /// [`ConfigError`] with its path below the exporter.
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        if self.path.as_os_str().is_empty() {
-            return Err(ConfigError::new("path", "path must be non-empty"));
-        }
-        Ok(())
-    }
-}
 
 /// Opens the file and starts the exporter's queue and its one worker. Must be called within a Tokio runtime.
 ///
@@ -90,141 +35,118 @@ impl Config {
 /// [`ConfigError`] when the file cannot be opened.
 pub fn start(id: &str, config: &Config, observer: Arc<dyn Observer>) -> Result<Arc<dyn Destination>, ConfigError> {
     config.validate()?;
-    let file = open(config).map_err(|error| ConfigError::new("path", format!("cannot be opened: {error}")))?;
+    log(id, &config.notes());
+    let opened =
+        if config.grouped() { Groups::new(config).map(Files::Many) } else { Output::open(config).map(Files::One) };
+    let files = opened.map_err(|error| ConfigError::new("path", format!("cannot be opened: {error}")))?;
     // One worker: requests stand in the file in the order in which they came.
     let queue = QueueConfig { num_consumers: 1, ..QueueConfig::default() };
     let settings = Settings::new(&queue, RetryConfig::default(), ByteSize(u64::from(u32::MAX)));
-    let sender = FileSender { file: Arc::new(Mutex::new(file)), format: config.format };
+    let sender = FileSender {
+        files: Arc::new(Mutex::new(files)),
+        form: Form { format: config.format, compressed: config.compression == Compress::Zstd },
+        rejections: Rejections::of(id),
+    };
     Ok(MemoryQueue::start(id, settings, sender, observer))
 }
 
-fn open(config: &Config) -> io::Result<File> {
-    if config.create_directory
-        && let Some(directory) = config.path.parent()
-    {
-        create_directories(directory)?;
-    }
+/// A file of our own: what was not recognised as a secret is in it, so only its owner reads it.
+pub(super) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.create(true).write(true);
+    options.create(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&config.path)?;
-    if config.append {
-        file.seek(SeekFrom::End(0)).or_else(ignore_unseekable)?;
-    } else if file.metadata()?.is_file() {
-        file.set_len(0)?;
-    }
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        let found = file.metadata()?;
-        if found.is_file() && found.permissions().mode() & 0o077 != 0 {
-            tracing::warn!(path = %config.path.display(), "the file was there already and others may read or write it");
-        }
-    }
-    Ok(file)
+    options
 }
 
-fn create_directories(directory: &Path) -> io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(directory)
-}
-
-/// Pipes and terminals have no position.
-fn ignore_unseekable(error: io::Error) -> io::Result<u64> {
-    if error.kind() == io::ErrorKind::NotSeekable { Ok(0) } else { Err(error) }
+#[derive(Debug)]
+enum Files {
+    One(Output),
+    Many(Groups),
 }
 
 #[derive(Debug)]
 struct FileSender {
-    file: Arc<Mutex<File>>,
-    format: Format,
+    files: Arc<Mutex<Files>>,
+    form: Form,
+    rejections: Rejections,
 }
 
 impl Sender for FileSender {
     async fn send(&self, outgoing: &Outgoing) -> Result<Sent, Failure> {
-        let (file, format) = (self.file.clone(), self.format);
+        let (files, form) = (self.files.clone(), self.form);
         let (signal, bytes) = (outgoing.signal, outgoing.to_bytes());
-        let written = blocking(move || {
-            let record = record(format, signal, &bytes)?;
-            write_whole(&mut file.lock().unwrap_or_else(PoisonError::into_inner), &record)
+        let written = blocking(move || match &mut *files.lock().unwrap_or_else(PoisonError::into_inner) {
+            Files::One(output) => output.write(&form.record(signal, &bytes)?).map(|()| Sent::default()),
+            Files::Many(groups) => groups.write(form, signal, &bytes),
         });
-        match written.await? {
-            Ok(()) => Ok(Sent::default()),
-            Err(error) => Err(Failure::retryable(format!("the file cannot be written: {error}"))),
-        }
+        let sent =
+            written.await?.map_err(|error| Failure::retryable(format!("the file cannot be written: {error}")))?;
+        self.rejections.log(signal, sent);
+        Ok(sent)
     }
 
     async fn close(&self) {
-        let file = self.file.clone();
+        let files = self.files.clone();
         let synced =
-            tokio::task::spawn_blocking(move || file.lock().unwrap_or_else(PoisonError::into_inner).sync_data());
+            tokio::task::spawn_blocking(move || match &mut *files.lock().unwrap_or_else(PoisonError::into_inner) {
+                Files::One(output) => output.sync(),
+                Files::Many(groups) => groups.sync(),
+            });
         // Not every file can be synced (a pipe cannot), and there is nobody left to retry.
         let _best_effort = synced.await;
     }
 }
 
-fn record(format: Format, signal: otlp::Signal, bytes: &Bytes) -> io::Result<Vec<u8>> {
-    match format {
-        Format::Json => {
-            let mut line = otlp::json::from_protobuf(signal, bytes);
-            line.push(b'\n');
-            Ok(line)
-        }
-        Format::Proto => {
-            let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
-            let mut record = Vec::with_capacity(4 + bytes.len());
-            record.extend_from_slice(&length.to_be_bytes());
-            record.extend_from_slice(bytes);
-            Ok(record)
+/// How a request stands in a file.
+#[derive(Clone, Copy, Debug)]
+struct Form {
+    format: Format,
+    compressed: bool,
+}
+
+impl Form {
+    /// JSON stands in lines. Protobuf, and everything compressed, has its length in front, as four bytes, big-endian;
+    /// each message is compressed by itself, so that it can be read without the others.
+    fn record(self, signal: Signal, bytes: &Bytes) -> io::Result<Vec<u8>> {
+        let message = match self.format {
+            Format::Json => Bytes::from(otlp::json::from_protobuf(signal, bytes)),
+            Format::Proto => bytes.clone(),
+        };
+        match (self.compressed, self.format) {
+            (false, Format::Json) => {
+                let mut line = Vec::from(message);
+                line.push(b'\n');
+                Ok(line)
+            }
+            (false, Format::Proto) => with_length(&message),
+            (true, _) => with_length(&zstd::bulk::compress(&message, zstd::DEFAULT_COMPRESSION_LEVEL)?),
         }
     }
 }
 
-/// Writes all of it, or takes back what was written: half a record would spoil every record behind it.
-fn write_whole(file: &mut File, record: &[u8]) -> io::Result<()> {
-    let before = file.stream_position();
-    let Err(error) = file.write_all(record) else { return Ok(()) };
-    if let Ok(before) = before {
-        file.set_len(before)?;
-        file.seek(SeekFrom::Start(before))?;
-    }
-    Err(error)
+fn with_length(message: &[u8]) -> io::Result<Vec<u8>> {
+    let length = u32::try_from(message.len()).map_err(io::Error::other)?;
+    let mut record = Vec::with_capacity(4 + message.len());
+    record.extend_from_slice(&length.to_be_bytes());
+    record.extend_from_slice(message);
+    Ok(record)
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
-    fn keys_are_contribs() {
-        let read = |value| serde_json::from_value::<Config>(value);
-        assert_eq!(read(json!({})).unwrap().validate().unwrap_err().to_string(), "path: path must be non-empty");
-        let config = read(json!({"path": "x", "format": "proto", "append": true})).unwrap();
-        assert_eq!((config.format, config.append), (Format::Proto, true));
-        for later in ["rotation", "compression", "encoding", "group_by", "directory_permissions"] {
-            let error = read(json!({"path": "x", later: {}})).unwrap_err().to_string();
-            assert!(error.contains("not supported yet"), "{later}: {error}");
-        }
-        assert!(read(json!({"path": "x", "format": "xml"})).is_err());
-    }
-
-    #[test]
-    fn a_proto_record_has_its_length_in_front() {
+    fn records_are_lines_or_have_their_length_in_front() {
         let bytes = Bytes::from_static(b"abc");
-        assert_eq!(record(Format::Proto, otlp::Signal::Traces, &bytes).unwrap(), b"\0\0\0\x03abc");
-    }
-
-    /// Writing to `/dev/full` fails as a full disk does.
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn a_full_disk_is_an_error_and_not_a_panic() {
-        let mut full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-        assert!(write_whole(&mut full, b"record").is_err());
+        let form = |format, compressed| Form { format, compressed };
+        assert_eq!(form(Format::Proto, false).record(Signal::Traces, &bytes).unwrap(), b"\0\0\0\x03abc");
+        assert_eq!(form(Format::Json, false).record(Signal::Traces, &Bytes::new()).unwrap(), b"{}\n");
+        let packed = form(Format::Proto, true).record(Signal::Traces, &bytes).unwrap();
+        let (length, frame) = packed.split_first_chunk::<4>().unwrap();
+        assert_eq!(u32::from_be_bytes(*length) as usize, frame.len());
+        assert_eq!(zstd::decode_all(frame).unwrap(), b"abc");
     }
 }

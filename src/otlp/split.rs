@@ -75,6 +75,18 @@ pub fn count(signal: Signal, bytes: &[u8]) -> u64 {
     count
 }
 
+/// Where the resource envelopes of an accepted request stand, tags included: each range is a request of its own.
+pub fn envelopes(bytes: &[u8]) -> impl Iterator<Item = Range<usize>> + '_ {
+    messages(bytes, 0..bytes.len(), ENVELOPE).map(|envelope| envelope.start..envelope.end)
+}
+
+/// Spans, log records or metrics (not their data points) of an accepted request.
+pub fn items(bytes: &[u8]) -> u64 {
+    let scopes = |envelope: RawField| messages(bytes, envelope.payload..envelope.end, SCOPE);
+    let all = messages(bytes, 0..bytes.len(), ENVELOPE).flat_map(scopes);
+    all.map(|scope| messages(bytes, scope.payload..scope.end, ITEM).count() as u64).sum()
+}
+
 /// The edits that take out the items for which `keep` (asked with the position in [`Index::items`]) says no. A scope
 /// or resource envelope goes with its last item; one that was received empty stays while its neighbours do.
 /// `index` is that of `bytes`. The edits are in the order [`render`] asks for.

@@ -1,6 +1,6 @@
 //! Everything a request holds, in the layout of the Collector's debug exporter.
 
-use super::text::{Style, hex, plain, timestamp, typed};
+use super::text::{Style, fixed, hex, timestamp, typed};
 use opentelemetry_proto::tonic::{
     collector::{
         logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::{
     logs::v1::LogRecord,
     metrics::v1::{
         AggregationTemporality, Exemplar, ExponentialHistogramDataPoint, HistogramDataPoint, Metric, NumberDataPoint,
-        SummaryDataPoint, exemplar, metric::Data, number_data_point,
+        SummaryDataPoint, exemplar, exponential_histogram_data_point::Buckets, metric::Data, number_data_point,
     },
     resource::v1::Resource,
     trace::v1::{
@@ -91,25 +91,54 @@ impl Page<'_> {
     fn resource(&mut self, schema_url: &str, resource: Option<&Resource>) -> io::Result<()> {
         line!(self, "Resource SchemaURL: {}", self.safe(schema_url));
         match resource {
-            Some(resource) => self.attributes("Resource attributes:", &resource.attributes),
+            Some(resource) => {
+                self.attributes("Resource attributes:", "", &resource.attributes)?;
+                self.entities(resource)
+            }
             None => Ok(()),
         }
     }
 
-    fn scope(&mut self, title: &str, schema_url: &str, scope: Option<&InstrumentationScope>) -> io::Result<()> {
-        line!(self, "{title} SchemaURL: {}", self.safe(schema_url));
-        let Some(scope) = scope else { return Ok(()) };
-        line!(self, "InstrumentationScope {} {}", self.safe(&scope.name), self.safe(&scope.version));
-        self.attributes("InstrumentationScope attributes:", &scope.attributes)
+    fn entities(&mut self, resource: &Resource) -> io::Result<()> {
+        if resource.entity_refs.is_empty() {
+            return Ok(());
+        }
+        line!(self, "Resource entity refs:");
+        for (i, entity) in resource.entity_refs.iter().enumerate() {
+            line!(self, "     -> Entity ref #{i}:");
+            line!(self, "          -> Type: {}", self.safe(&entity.r#type));
+            if !entity.schema_url.is_empty() {
+                line!(self, "          -> Schema URL: {}", self.safe(&entity.schema_url));
+            }
+            for (title, keys) in [("ID keys", &entity.id_keys), ("Description keys", &entity.description_keys)] {
+                if keys.is_empty() {
+                    continue;
+                }
+                line!(self, "          -> {title}:");
+                for key in keys {
+                    line!(self, "               -> {}", self.safe(key));
+                }
+            }
+        }
+        Ok(())
     }
 
-    fn attributes(&mut self, title: &str, attributes: &[KeyValue]) -> io::Result<()> {
+    fn scope(&mut self, title: &str, schema_url: &str, scope: Option<&InstrumentationScope>) -> io::Result<()> {
+        line!(self, "{title} SchemaURL: {}", self.safe(schema_url));
+        let absent = InstrumentationScope::default();
+        let scope = scope.unwrap_or(&absent);
+        line!(self, "InstrumentationScope {} {}", self.safe(&scope.name), self.safe(&scope.version));
+        self.attributes("InstrumentationScope attributes:", "", &scope.attributes)
+    }
+
+    /// What belongs to an indented title stands further in by its indentation.
+    fn attributes(&mut self, title: &str, indent: &str, attributes: &[KeyValue]) -> io::Result<()> {
         if attributes.is_empty() {
             return Ok(());
         }
         line!(self, "{title}");
         for KeyValue { key, value, .. } in attributes {
-            line!(self, "     -> {}: {}", self.safe(key), self.safe(&typed(value.as_ref())));
+            line!(self, "{indent}     -> {}: {}", self.safe(key), self.safe(&typed(value.as_ref())));
         }
         Ok(())
     }
@@ -146,16 +175,10 @@ impl Page<'_> {
         line!(self, "    End time       : {}", timestamp(span.end_time_unix_nano));
         line!(self, "    Status code    : {code}");
         line!(self, "    Status message : {}", self.safe(message));
-        for (what, dropped) in [
-            ("attributes", span.dropped_attributes_count),
-            ("events", span.dropped_events_count),
-            ("links", span.dropped_links_count),
-        ] {
-            if dropped > 0 {
-                line!(self, "    Dropped {what} count: {dropped}");
-            }
-        }
-        self.attributes("Attributes:", &span.attributes)?;
+        line!(self, "    DroppedAttributesCount: {}", span.dropped_attributes_count);
+        line!(self, "    DroppedEventsCount: {}", span.dropped_events_count);
+        line!(self, "    DroppedLinksCount: {}", span.dropped_links_count);
+        self.attributes("Attributes:", "", &span.attributes)?;
         if !span.events.is_empty() {
             line!(self, "Events:");
             span.events.iter().enumerate().try_for_each(|(i, event)| self.event(i, event))?;
@@ -172,7 +195,7 @@ impl Page<'_> {
         line!(self, "     -> Name: {}", self.safe(&event.name));
         line!(self, "     -> Timestamp: {}", timestamp(event.time_unix_nano));
         line!(self, "     -> DroppedAttributesCount: {}", event.dropped_attributes_count);
-        self.attributes("     -> Attributes:", &event.attributes)
+        self.attributes("     -> Attributes::", INDENT, &event.attributes)
     }
 
     fn link(&mut self, i: usize, link: &Link) -> io::Result<()> {
@@ -181,22 +204,19 @@ impl Page<'_> {
         line!(self, "     -> ID: {}", hex(&link.span_id));
         line!(self, "     -> TraceState: {}", self.safe(&link.trace_state));
         line!(self, "     -> DroppedAttributesCount: {}", link.dropped_attributes_count);
-        self.attributes("     -> Attributes:", &link.attributes)
+        self.attributes("     -> Attributes::", INDENT, &link.attributes)
     }
 
     fn record(&mut self, record: &LogRecord) -> io::Result<()> {
         line!(self, "ObservedTimestamp: {}", timestamp(record.observed_time_unix_nano));
         line!(self, "Timestamp: {}", timestamp(record.time_unix_nano));
         line!(self, "SeverityText: {}", self.safe(&record.severity_text));
-        line!(self, "SeverityNumber: {}", record.severity_number);
+        line!(self, "SeverityNumber: {}({})", severity(record.severity_number), record.severity_number);
         if !record.event_name.is_empty() {
             line!(self, "EventName: {}", self.safe(&record.event_name));
         }
         line!(self, "Body: {}", self.safe(&typed(record.body.as_ref())));
-        self.attributes("Attributes:", &record.attributes)?;
-        if record.dropped_attributes_count > 0 {
-            line!(self, "DroppedAttributesCount: {}", record.dropped_attributes_count);
-        }
+        self.attributes("Attributes:", "", &record.attributes)?;
         line!(self, "Trace ID: {}", hex(&record.trace_id));
         line!(self, "Span ID: {}", hex(&record.span_id));
         line!(self, "Flags: {}", record.flags);
@@ -217,7 +237,7 @@ impl Page<'_> {
             Some(Data::Summary(_)) => "Summary",
         };
         line!(self, "     -> DataType: {kind}");
-        self.attributes("     -> Metadata:", &metric.metadata)?;
+        self.attributes("     -> Metadata:", INDENT, &metric.metadata)?;
         match &metric.data {
             None => Ok(()),
             Some(Data::Gauge(data)) => self.points("NumberDataPoints", &data.data_points, Self::number),
@@ -257,7 +277,7 @@ impl Page<'_> {
     }
 
     fn point(&mut self, attributes: &[KeyValue], start: u64, time: u64) -> io::Result<()> {
-        self.attributes("Data point attributes:", attributes)?;
+        self.attributes("Data point attributes:", "", attributes)?;
         line!(self, "StartTimestamp: {}", timestamp(start));
         line!(self, "Timestamp: {}", timestamp(time));
         Ok(())
@@ -268,7 +288,7 @@ impl Page<'_> {
         match point.value {
             None => {}
             Some(number_data_point::Value::AsInt(value)) => line!(self, "Value: {value}"),
-            Some(number_data_point::Value::AsDouble(value)) => line!(self, "Value: {value:.6}"),
+            Some(number_data_point::Value::AsDouble(value)) => line!(self, "Value: {}", fixed(value)),
         }
         self.exemplars(&point.exemplars)
     }
@@ -278,7 +298,7 @@ impl Page<'_> {
         line!(self, "Count: {}", point.count);
         self.bounds(point.sum, point.min, point.max)?;
         for (i, bound) in point.explicit_bounds.iter().enumerate() {
-            line!(self, "ExplicitBounds #{i}: {bound:.6}");
+            line!(self, "ExplicitBounds #{i}: {}", fixed(*bound));
         }
         for (i, count) in point.bucket_counts.iter().enumerate() {
             line!(self, "Buckets #{i}, Count: {count}");
@@ -290,14 +310,22 @@ impl Page<'_> {
         self.point(&point.attributes, point.start_time_unix_nano, point.time_unix_nano)?;
         line!(self, "Count: {}", point.count);
         self.bounds(point.sum, point.min, point.max)?;
-        line!(self, "Scale: {}", point.scale);
-        line!(self, "ZeroCount: {}", point.zero_count);
-        for (sign, buckets) in [("Positive", &point.positive), ("Negative", &point.negative)] {
-            let Some(buckets) = buckets else { continue };
-            line!(self, "{sign} offset: {}", buckets.offset);
-            for (i, count) in buckets.bucket_counts.iter().enumerate() {
-                line!(self, "{sign} bucket #{i}, Count: {count}");
-            }
+        // A bucket reaches from base^index to base^(index + 1), with base 2^(2^-scale).
+        let bound = |index: f64| (index * std::f64::consts::LN_2 * (-f64::from(point.scale)).exp2()).exp();
+        let buckets = |of: &Option<Buckets>| of.clone().unwrap_or_default();
+        let (negative, positive) = (buckets(&point.negative), buckets(&point.positive));
+        for (i, count) in negative.bucket_counts.iter().enumerate().rev() {
+            let index = f64::from(negative.offset) + i as f64;
+            let (lower, upper) = (-bound(index + 1.0), -bound(index));
+            line!(self, "Bucket [{}, {}), Count: {count}", fixed(lower), fixed(upper));
+        }
+        if point.zero_count != 0 {
+            line!(self, "Bucket [0, 0], Count: {}", point.zero_count);
+        }
+        for (i, count) in positive.bucket_counts.iter().enumerate() {
+            let index = f64::from(positive.offset) + i as f64;
+            let (lower, upper) = (bound(index), bound(index + 1.0));
+            line!(self, "Bucket ({}, {}], Count: {count}", fixed(lower), fixed(upper));
         }
         self.exemplars(&point.exemplars)
     }
@@ -305,9 +333,10 @@ impl Page<'_> {
     fn summary(&mut self, point: &SummaryDataPoint) -> io::Result<()> {
         self.point(&point.attributes, point.start_time_unix_nano, point.time_unix_nano)?;
         line!(self, "Count: {}", point.count);
-        line!(self, "Sum: {:.6}", point.sum);
+        line!(self, "Sum: {}", fixed(point.sum));
         for (i, quantile) in point.quantile_values.iter().enumerate() {
-            line!(self, "QuantileValue #{i}: Quantile {:.6}, Value {:.6}", quantile.quantile, quantile.value);
+            let (which, value) = (fixed(quantile.quantile), fixed(quantile.value));
+            line!(self, "QuantileValue #{i}: Quantile {which}, Value {value}");
         }
         Ok(())
     }
@@ -315,7 +344,7 @@ impl Page<'_> {
     fn bounds(&mut self, sum: Option<f64>, min: Option<f64>, max: Option<f64>) -> io::Result<()> {
         for (name, value) in [("Sum", sum), ("Min", min), ("Max", max)] {
             if let Some(value) = value {
-                line!(self, "{name}: {value:.6}");
+                line!(self, "{name}: {}", fixed(value));
             }
         }
         Ok(())
@@ -334,12 +363,26 @@ impl Page<'_> {
             match exemplar.value {
                 None => {}
                 Some(exemplar::Value::AsInt(value)) => line!(self, "     -> Value: {value}"),
-                Some(exemplar::Value::AsDouble(value)) => line!(self, "     -> Value: {value:.6}"),
+                Some(exemplar::Value::AsDouble(value)) => line!(self, "     -> Value: {}", fixed(value)),
             }
-            for KeyValue { key, value, .. } in &exemplar.filtered_attributes {
-                line!(self, "     -> {}: {}", self.safe(key), self.safe(&plain(value.as_ref())));
-            }
+            self.attributes("     -> FilteredAttributes:", INDENT, &exemplar.filtered_attributes)?;
         }
         Ok(())
+    }
+}
+
+/// How far in the titles of an event's, a link's or an exemplar's attributes stand.
+const INDENT: &str = "     ";
+
+/// The short name of a severity; none where the data model has none.
+fn severity(number: i32) -> String {
+    const NAMES: [&str; 6] = ["Trace", "Debug", "Info", "Warn", "Error", "Fatal"];
+    match usize::try_from(number) {
+        Ok(0) => "Unspecified".to_owned(),
+        Ok(number @ 1..=24) => {
+            let (name, step) = (NAMES[(number - 1) / 4], (number - 1) % 4 + 1);
+            if step == 1 { name.to_owned() } else { format!("{name}{step}") }
+        }
+        _ => String::new(),
     }
 }

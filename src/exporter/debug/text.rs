@@ -2,8 +2,9 @@
 //! [`Style::safe`] or [`Style::short`]; nothing else may print it.
 
 use crate::telemetry::{display_safe, timestamp::civil};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
-use std::{borrow::Cow, fmt::Write as _};
+use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _};
 
 /// How text is shown.
 #[derive(Clone, Copy, Debug)]
@@ -103,11 +104,16 @@ fn forward(text: &str, at: usize, characters: usize) -> usize {
     text[at..].char_indices().nth(characters).map_or(text.len(), |(position, _)| at + position)
 }
 
-/// A value in its plain form: strings as they are, everything else as in JSON.
+/// A value in its plain form: strings as they are, everything else as the Collector writes it: bytes in base64, arrays
+/// and maps as JSON with sorted keys.
 pub(super) fn plain(value: Option<&AnyValue>) -> Cow<'_, str> {
     match value.and_then(|value| value.value.as_ref()) {
         None => Cow::Borrowed(""),
         Some(Value::StringValue(text)) => Cow::Borrowed(text),
+        Some(Value::BoolValue(value)) => Cow::Owned(value.to_string()),
+        Some(Value::IntValue(value)) => Cow::Owned(value.to_string()),
+        Some(Value::DoubleValue(value)) => Cow::Owned(double(*value)),
+        Some(Value::BytesValue(bytes)) => Cow::Owned(STANDARD.encode(bytes)),
         Some(value) => {
             let mut out = String::new();
             append(&mut out, Some(value), 0);
@@ -140,34 +146,71 @@ fn append(out: &mut String, value: Option<&Value>, depth: usize) {
         out.push('…');
         return;
     }
-    let _infallible = match value {
-        None => write!(out, "null"),
-        Some(Value::StringValue(text)) => write!(out, "{text:?}"),
-        Some(Value::BoolValue(value)) => write!(out, "{value}"),
-        Some(Value::IntValue(value)) => write!(out, "{value}"),
-        Some(Value::DoubleValue(value)) => write!(out, "{value}"),
-        Some(Value::BytesValue(bytes)) => write!(out, "{}", String::from_utf8_lossy(bytes)),
+    match value {
+        None => out.push_str("null"),
+        Some(Value::StringValue(text)) => quoted(out, text),
+        Some(Value::BoolValue(value)) => out.push_str(if *value { "true" } else { "false" }),
+        Some(Value::IntValue(value)) => drop(write!(out, "{value}")),
+        Some(Value::DoubleValue(value)) => out.push_str(&double(*value)),
+        Some(Value::BytesValue(bytes)) => quoted(out, &STANDARD.encode(bytes)),
         Some(Value::ArrayValue(array)) => {
             out.push('[');
             for (i, value) in array.values.iter().enumerate() {
-                out.push_str(if i > 0 { ", " } else { "" });
+                out.push_str(if i > 0 { "," } else { "" });
                 append(out, value.value.as_ref(), depth + 1);
             }
             out.push(']');
-            Ok(())
         }
         Some(Value::KvlistValue(list)) => {
+            // Of a repeated key the last value counts, as in the Collector's map.
+            let sorted: BTreeMap<&str, Option<&Value>> = list
+                .values
+                .iter()
+                .map(|KeyValue { key, value, .. }| {
+                    (key.as_str(), value.as_ref().and_then(|value| value.value.as_ref()))
+                })
+                .collect();
             out.push('{');
-            for (i, KeyValue { key, value, .. }) in list.values.iter().enumerate() {
-                out.push_str(if i > 0 { ", " } else { "" });
-                let _infallible = write!(out, "{key:?}: ");
-                append(out, value.as_ref().and_then(|value| value.value.as_ref()), depth + 1);
+            for (i, (key, value)) in sorted.into_iter().enumerate() {
+                out.push_str(if i > 0 { "," } else { "" });
+                quoted(out, key);
+                out.push(':');
+                append(out, value, depth + 1);
             }
             out.push('}');
-            Ok(())
         }
-        Some(_) => write!(out, "…"),
-    };
+        Some(_) => out.push('…'),
+    }
+}
+
+fn quoted(out: &mut String, text: &str) {
+    // Text always has a JSON form.
+    out.push_str(&serde_json::to_string(text).unwrap_or_default());
+}
+
+/// A number as Go's JSON has it: with an exponent only where it is very small or very large.
+pub(super) fn double(value: f64) -> String {
+    let size = value.abs();
+    match value {
+        _ if value.is_nan() => "NaN".to_owned(),
+        f64::INFINITY => "Infinity".to_owned(),
+        f64::NEG_INFINITY => "-Infinity".to_owned(),
+        _ if size != 0.0 && !(1e-6..1e21).contains(&size) => {
+            let text = format!("{value:e}");
+            if size >= 1e21 { text.replace('e', "e+") } else { text }
+        }
+        _ => value.to_string(),
+    }
+}
+
+/// A number with six decimals, as C's and Go's `%f`.
+pub(super) fn fixed(value: f64) -> String {
+    match value {
+        _ if value.is_nan() => "NaN".to_owned(),
+        f64::INFINITY => "+Inf".to_owned(),
+        f64::NEG_INFINITY => "-Inf".to_owned(),
+        _ => format!("{value:.6}"),
+    }
 }
 
 /// An identifier in lower-case hex.
@@ -189,13 +232,15 @@ pub(super) fn duration(start: u64, end: u64) -> String {
     }
 }
 
-/// Nanoseconds since 1970 as date and time in UTC.
+/// Nanoseconds since 1970 as date and time in UTC, as Go writes it: a fraction without zeros at its end.
 pub(super) fn timestamp(nanos: u64) -> String {
     const DAY: u64 = 86_400;
     let (seconds, fraction) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
     let (year, month, day) = civil(seconds / DAY);
     let (hour, minute, second) = (seconds % DAY / 3600, seconds % 3600 / 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{fraction:09} UTC")
+    let fraction = format!(".{fraction:09}");
+    let fraction = fraction.trim_end_matches('0').trim_end_matches('.');
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}{fraction} +0000 UTC")
 }
 
 #[cfg(test)]
@@ -205,11 +250,41 @@ mod tests {
     #[test]
     fn times_are_dates_in_utc() {
         let at = |seconds: u64| timestamp(seconds * 1_000_000_000);
-        assert_eq!(at(0), "1970-01-01 00:00:00.000000000 UTC");
-        assert_eq!(at(951_782_400), "2000-02-29 00:00:00.000000000 UTC");
-        assert_eq!(at(1_709_251_199), "2024-02-29 23:59:59.000000000 UTC");
-        assert_eq!(at(4_107_542_400), "2100-03-01 00:00:00.000000000 UTC");
-        assert_eq!(timestamp(u64::MAX), "2554-07-21 23:34:33.709551615 UTC");
+        assert_eq!(at(0), "1970-01-01 00:00:00 +0000 UTC");
+        assert_eq!(at(951_782_400), "2000-02-29 00:00:00 +0000 UTC");
+        assert_eq!(at(1_709_251_199), "2024-02-29 23:59:59 +0000 UTC");
+        assert_eq!(at(4_107_542_400), "2100-03-01 00:00:00 +0000 UTC");
+        assert_eq!(timestamp(1_581_452_772_000_000_321), "2020-02-11 20:26:12.000000321 +0000 UTC");
+        assert_eq!(timestamp(1_500_000_000), "1970-01-01 00:00:01.5 +0000 UTC");
+        assert_eq!(timestamp(u64::MAX), "2554-07-21 23:34:33.709551615 +0000 UTC");
+    }
+
+    #[test]
+    fn numbers_are_written_as_go_does() {
+        let texts = [0.0, 1.0, -1.5, 1e-6, 1e-7, 1.5e-9, 1e20, 1e21, -2.5e300, f64::NAN, f64::INFINITY].map(double);
+        let want = ["0", "1", "-1.5", "0.000001", "1e-7", "1.5e-9", "100000000000000000000", "1e+21", "-2.5e+300"];
+        assert_eq!(texts[..9], want);
+        assert_eq!(texts[9..], ["NaN", "Infinity"]);
+        assert_eq!([1.0, f64::NAN, f64::NEG_INFINITY].map(fixed), ["1.000000", "NaN", "-Inf"]);
+    }
+
+    #[test]
+    fn maps_are_json_with_sorted_keys() {
+        let text = |text: &str| AnyValue { value: Some(Value::StringValue(text.into())) };
+        let pair = |key: &str, value| KeyValue { key: key.into(), value: Some(value), ..KeyValue::default() };
+        let bytes = AnyValue { value: Some(Value::BytesValue(vec![0xff, 0])) };
+        let array = AnyValue {
+            value: Some(Value::ArrayValue(opentelemetry_proto::tonic::common::v1::ArrayValue {
+                values: vec![text("a\"b\n"), AnyValue { value: None }, bytes.clone()],
+            })),
+        };
+        let values = vec![pair("z", array), pair("a", text("<&>")), pair("a", text("last"))];
+        let map = AnyValue {
+            value: Some(Value::KvlistValue(opentelemetry_proto::tonic::common::v1::KeyValueList { values })),
+        };
+        assert_eq!(typed(Some(&map)), r#"Map({"a":"last","z":["a\"b\n",null,"/wA="]})"#);
+        assert_eq!(typed(Some(&bytes)), "Bytes(/wA=)");
+        assert_eq!(typed(None), "Empty()");
     }
 
     #[test]
