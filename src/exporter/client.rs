@@ -6,7 +6,7 @@ mod dial;
 mod proxy;
 mod stream;
 
-pub(super) use balance::{Balancer, Failed, RESOLVE_INTERVAL};
+pub(super) use balance::{Balancer, Failed};
 pub use balance::{Resolve, SystemResolver};
 pub(super) use dial::{Dial, Route, Routes};
 pub(super) use proxy::Proxy;
@@ -42,12 +42,18 @@ pub struct Surroundings {
     pub proxies: ProxyEnvironment,
     /// Finds the addresses of a name.
     pub resolver: Arc<dyn Resolve>,
+    /// A name is not resolved again sooner.
+    pub resolve_interval: Duration,
 }
 
 impl Surroundings {
     /// Those of this process.
     pub fn of_process() -> Self {
-        Surroundings { proxies: ProxyEnvironment::of_process(), resolver: Arc::new(SystemResolver) }
+        Surroundings {
+            proxies: ProxyEnvironment::of_process(),
+            resolver: Arc::new(SystemResolver),
+            resolve_interval: Duration::from_secs(10),
+        }
     }
 }
 

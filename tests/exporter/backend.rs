@@ -22,7 +22,11 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::TcpListener,
+    task::JoinSet,
+};
 use tokio_rustls::TlsAcceptor;
 use tonic_types::StatusExt;
 
@@ -155,19 +159,37 @@ impl Backend {
                 accepted.fetch_add(1, Ordering::SeqCst);
                 let (state, tls) = (state.clone(), tls.clone());
                 served.spawn(async move {
-                    let service = hyper::service::service_fn(move |request| answer(state.clone(), request));
-                    let server = auto::Builder::new(TokioExecutor::new());
-                    let Some(tls) = tls else {
-                        let _ended = server.serve_connection(TokioIo::new(stream), service).await;
-                        return;
-                    };
-                    if let Ok(stream) = tls.accept(stream).await {
-                        let _ended = server.serve_connection(TokioIo::new(stream), service).await;
+                    match tls {
+                        None => state.serve(stream).await,
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                state.serve(stream).await;
+                            }
+                        }
                     }
                 });
             }
         });
         Backend { address, seen, connections, _tasks: tasks }
+    }
+
+    /// A backend behind a unix socket; its address is nothing.
+    #[cfg(unix)]
+    pub fn unix(path: &std::path::Path, answers: impl Fn(usize, &Seen) -> Answer + Send + Sync + 'static) -> Self {
+        let listener = tokio::net::UnixListener::bind(path).unwrap();
+        let state = Arc::new(State { answers: Box::new(answers), seen: Arc::default() });
+        let (seen, connections) = (state.seen.clone(), Arc::new(AtomicUsize::new(0)));
+        let accepted = connections.clone();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut served = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                accepted.fetch_add(1, Ordering::SeqCst);
+                let state = state.clone();
+                served.spawn(async move { state.serve(stream).await });
+            }
+        });
+        Backend { address: ([0, 0, 0, 0], 0).into(), seen, connections, _tasks: tasks }
     }
 
     pub fn seen(&self) -> Vec<Seen> {
@@ -182,6 +204,13 @@ impl Backend {
 struct State {
     answers: Box<Answers>,
     seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+impl State {
+    async fn serve(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let service = hyper::service::service_fn(move |request| answer(self.clone(), request));
+        let _ended = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+    }
 }
 
 async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Response<Pieces>, io::Error> {
@@ -236,5 +265,72 @@ impl Body for Pieces {
 
     fn is_end_stream(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+/// How a connection of a [`Raw`] backend ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// In order.
+    Close,
+    /// With unread data, which the system turns into a reset.
+    Reset,
+    /// Not before the client ends it.
+    Stay,
+}
+
+/// A backend that writes bytes of the test's choice, good HTTP or not, to every connection.
+pub struct Raw {
+    pub address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    _tasks: JoinSet<()>,
+}
+
+impl Raw {
+    /// Waits until the client has sent `read` bytes, or has paused, before it writes.
+    pub async fn start(read: usize, bytes: impl Into<Bytes>, end: End) -> Self {
+        let bytes = bytes.into();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let accepted = connections.clone();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut served = JoinSet::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                accepted.fetch_add(1, Ordering::SeqCst);
+                let bytes = bytes.clone();
+                served.spawn(async move {
+                    let mut got = 0;
+                    let mut buffer = vec![0; 64 * 1024];
+                    while got < read {
+                        // One byte stays unread where the end is a reset.
+                        let room = buffer.len().min(read - got);
+                        match stream.read(&mut buffer[..room]).await {
+                            Ok(0) | Err(_) => return,
+                            Ok(n) => got += n,
+                        }
+                    }
+                    let _gone = stream.write_all(&bytes).await;
+                    match end {
+                        End::Reset => {
+                            let _unread = stream.readable().await;
+                        }
+                        End::Close => {
+                            let _gone = stream.shutdown().await;
+                            let _rest = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+                        }
+                        End::Stay => {
+                            let _rest = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+                        }
+                    }
+                });
+            }
+        });
+        Raw { address, connections, _tasks: tasks }
+    }
+
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
     }
 }

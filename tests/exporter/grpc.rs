@@ -2,19 +2,18 @@
 
 use crate::{
     backend::{Answer, Backend, Script},
-    support::{Log, Tally, all_released, enqueue, gunzip, names, payload, poisoned, request, soon},
+    support::{Log, Tally, all_released, enqueue, gunzip, names, outgoing, payload, poisoned, request, soon},
 };
 use bytes::Bytes;
 use prost::Message;
 use serde_json::{Value, json};
 use std::{
-    io::Write as _,
     sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::net::TcpListener;
 use tracegate::{
-    exporter::{Failure, Outgoing, Sender, Sent, otlp_grpc},
+    exporter::{Failure, Sender, Sent, otlp_grpc},
     otlp::Signal,
     pipeline::{Destination, Metadata, Payload},
 };
@@ -35,10 +34,6 @@ fn start(backend: &Backend, more: Value) -> (Arc<dyn Destination>, Arc<Tally>) {
     let tally = Tally::new();
     let exporter = otlp_grpc::start("otlp_grpc", &config(backend.address, more), tally.clone()).unwrap();
     (exporter, tally)
-}
-
-fn outgoing(payload: Payload) -> Outgoing {
-    Outgoing { signal: payload.signal, count: payload.count, parts: vec![payload.bytes] }
 }
 
 /// One attempt at a backend that answers like this.
@@ -317,24 +312,6 @@ async fn an_answer_that_breaks_off_is_retryable() {
     assert!(matches!(one(breaks.clone()).await, Err(Failure::Retryable { .. })));
     let without_status = Script { breaks: false, ..breaks };
     assert!(matches!(one(without_status).await, Err(Failure::Retryable { .. })));
-}
-
-#[tokio::test]
-async fn a_connection_that_closes_without_an_answer_is_retryable() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let closes = tokio::spawn(async move {
-        loop {
-            // Garbage, then the end.
-            let stream = listener.accept().await.unwrap().0.into_std().unwrap();
-            stream.set_nonblocking(false).unwrap();
-            let _reset = (&stream).write_all(b"HTTP/1.1 200 OK\r\n\r\n");
-        }
-    });
-    let sender = otlp_grpc::OtlpGrpc::new(&config(address, json!({}))).unwrap();
-    let answer = sender.send(&outgoing(payload("a", 1))).await;
-    assert!(matches!(answer, Err(Failure::Retryable { .. })), "{answer:?}");
-    closes.abort();
 }
 
 #[tokio::test]

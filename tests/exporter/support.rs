@@ -19,7 +19,7 @@ use std::{
 };
 use tokio::sync::watch;
 use tracegate::{
-    exporter::{Observer, Outcome},
+    exporter::{Observer, Outcome, Outgoing},
     otlp::Signal,
     pipeline::{Destination, Full, Metadata, Payload},
 };
@@ -113,6 +113,11 @@ pub fn payload(name: &str, count: u64) -> Payload {
         count,
         metadata: Metadata::default(),
     }
+}
+
+/// A payload as it is handed to a sender.
+pub fn outgoing(payload: Payload) -> Outgoing {
+    Outgoing { signal: payload.signal, count: payload.count, parts: vec![payload.bytes] }
 }
 
 /// A payload whose span name is not UTF-8: what one careless client may send.

@@ -2,7 +2,7 @@
 
 use crate::{
     backend::{Answer, Backend},
-    support::{Scratch, payload},
+    support::{Scratch, outgoing, payload},
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rustls::{
@@ -19,11 +19,11 @@ use std::{
     },
     time::Duration,
 };
-use tracegate::exporter::{Failure, Outgoing, Sender, Sent, otlp_grpc, otlp_http};
+use tracegate::exporter::{Failure, Sender, Sent, otlp_grpc, otlp_http};
 
-type Authority = CertifiedIssuer<'static, KeyPair>;
+pub type Authority = CertifiedIssuer<'static, KeyPair>;
 
-fn authority() -> Authority {
+pub fn authority() -> Authority {
     let mut params = CertificateParams::new(vec![]).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     // Authorities of one name would differ by their keys only, and be told apart by a bad signature.
@@ -51,7 +51,7 @@ fn issue_until(
     (params.signed_by(&key, authority).unwrap(), key)
 }
 
-fn server(authority: &Authority, name: &str, clients: Option<&Authority>, alpn: &[&str]) -> ServerConfig {
+pub fn server(authority: &Authority, name: &str, clients: Option<&Authority>, alpn: &[&str]) -> ServerConfig {
     let own = issue(authority, name, ExtendedKeyUsagePurpose::ServerAuth);
     server_with(own, clients, alpn, rustls::ALL_VERSIONS)
 }
@@ -79,7 +79,7 @@ fn server_with(
     config
 }
 
-fn file(scratch: &Scratch, name: &str, content: &str) -> PathBuf {
+pub fn file(scratch: &Scratch, name: &str, content: &str) -> PathBuf {
     let path = scratch.0.join(name);
     std::fs::write(&path, content).unwrap();
     path
@@ -101,28 +101,23 @@ fn grpc_sender(backend: &Backend, tls: Value) -> otlp_grpc::OtlpGrpc {
 /// Sends until it works: a file that changed is used by the same sender some time later.
 async fn until_sent(what: &str, sender: &otlp_grpc::OtlpGrpc) {
     let wait = async {
-        while sender.send(&outgoing()).await != Ok(Sent::default()) {
+        while sender.send(&outgoing(payload("a", 1))).await != Ok(Sent::default()) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     assert!(tokio::time::timeout(Duration::from_secs(20), wait).await.is_ok(), "never used: {what}");
 }
 
-fn outgoing() -> Outgoing {
-    let payload = payload("a", 1);
-    Outgoing { signal: payload.signal, count: payload.count, parts: vec![payload.bytes] }
-}
-
 async fn grpc(backend: &Backend, tls: Value) -> Result<Sent, Failure> {
     let endpoint = format!("localhost:{}", backend.address.port());
     let config = json!({"endpoint": endpoint, "tls": tls});
-    otlp_grpc::OtlpGrpc::new(&serde_json::from_value(config).unwrap()).unwrap().send(&outgoing()).await
+    otlp_grpc::OtlpGrpc::new(&serde_json::from_value(config).unwrap()).unwrap().send(&outgoing(payload("a", 1))).await
 }
 
 async fn http(backend: &Backend, tls: Value) -> Result<Sent, Failure> {
     let endpoint = format!("https://localhost:{}", backend.address.port());
     let config = json!({"endpoint": endpoint, "tls": tls});
-    otlp_http::OtlpHttp::new(&serde_json::from_value(config).unwrap()).unwrap().send(&outgoing()).await
+    otlp_http::OtlpHttp::new(&serde_json::from_value(config).unwrap()).unwrap().send(&outgoing(payload("a", 1))).await
 }
 
 #[tokio::test]
@@ -254,7 +249,10 @@ async fn our_certificate_is_exchanged_while_the_exporter_runs() {
         "ca_pem": authority.pem(), "cert_file": cert_file, "key_file": key_file, "reload_interval": "20ms",
     });
     let sender = grpc_sender(&backend, tls);
-    assert!(matches!(sender.send(&outgoing()).await, Err(Failure::Retryable { .. })), "the old one is not trusted");
+    assert!(
+        matches!(sender.send(&outgoing(payload("a", 1))).await, Err(Failure::Retryable { .. })),
+        "the old one is not trusted"
+    );
     // A certificate without its key yet is not used; both are.
     let (certificate, key) = us(&new);
     replace(&cert_file, &certificate.pem());
@@ -269,7 +267,7 @@ async fn whom_we_trust_is_exchanged_while_the_exporter_runs() {
     let ca_file = file(&scratch, "ca.pem", &other.pem());
     let backend = Backend::secure(server(&authority, "localhost", None, &["h2"]), |_, _| Answer::grpc_ok(b"")).await;
     let sender = grpc_sender(&backend, json!({"ca_file": ca_file, "reload_interval": "20ms"}));
-    assert!(matches!(sender.send(&outgoing()).await, Err(Failure::Retryable { .. })));
+    assert!(matches!(sender.send(&outgoing(payload("a", 1))).await, Err(Failure::Retryable { .. })));
     replace(&ca_file, &authority.pem());
     until_sent("the new authority", &sender).await;
 }

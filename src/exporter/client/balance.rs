@@ -54,9 +54,6 @@ impl Resolve for SystemResolver {
     }
 }
 
-/// A name is not resolved again sooner.
-pub(in crate::exporter) const RESOLVE_INTERVAL: Duration = Duration::from_secs(10);
-
 /// After a connection could not be made, the next is tried after this time, and ever longer up to the longest.
 const BACKOFF: Duration = Duration::from_secs(1);
 const MAX_BACKOFF: Duration = Duration::from_secs(30);

@@ -7,9 +7,7 @@ use super::{
 };
 use crate::{
     config::ConfigError,
-    exporter::client::{
-        Balancer, Chunks, Dial, Failed, HttpClient, RESOLVE_INTERVAL, Route, Surroundings, server_name, transport_error,
-    },
+    exporter::client::{Balancer, Chunks, Dial, Failed, HttpClient, Route, Surroundings, server_name, transport_error},
 };
 use http::{Request, Response, Uri, uri::Scheme};
 use hyper::body::Incoming;
@@ -58,7 +56,8 @@ impl Channel {
         if config.balancer == Balancing::RoundRobin && proxy.is_none() && matches!(endpoint.target, Target::Name { .. })
         {
             let resolver = surroundings.resolver.clone();
-            let balancer = Balancer::new((host, port), resolver, RESOLVE_INTERVAL, move |to, warm| {
+            let interval = surroundings.resolve_interval;
+            let balancer = Balancer::new((host, port), resolver, interval, move |to, warm| {
                 connections.client(tls.clone(), name.clone(), Dial::new(Route::Balanced { to, warm }, &tls))
             });
             return Ok(Channel::Many(balancer));
