@@ -114,7 +114,8 @@ async fn a_name_without_an_address_is_a_retryable_failure_until_it_has_one() {
     let failure = sender.send(&outgoing(payload("a", 1))).await.unwrap_err();
     assert!(matches!(failure, Failure::Retryable { .. }), "{failure:?}");
     assert!(failure.to_string().starts_with("cannot find the backend's address: "), "{failure}");
-    resolver.addresses.lock().unwrap().push(nobody().await);
+    let nobody = nobody().await;
+    resolver.addresses.lock().unwrap().push(nobody);
     let failure = sender.send(&outgoing(payload("a", 1))).await.unwrap_err();
     assert!(failure.to_string().starts_with("cannot connect to the backend: "), "{failure}");
 }

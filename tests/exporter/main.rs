@@ -1,6 +1,7 @@
 //! The exporters against backends that behave well, badly and not at all.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod agent;
 mod answers;
 mod backend;
 mod balance;

@@ -229,12 +229,13 @@ async fn a_proxy_may_itself_be_behind_tls() {
 async fn socks5_is_given_the_name_and_its_own_password() {
     let backend = Backend::start(takes()).await;
     let proxy = Proxy::start(backend.address, Speaks::Socks, None).await;
-    for (user, want) in [("", None), ("user:p%40ss@", Some("p@ss"))] {
+    for (user, want, port) in [("", None, ":4318"), ("user:p%40ss@", Some("p@ss"), "")] {
         let url = format!("socks5://{user}{}", proxy.address);
-        let sender = http(json!({"endpoint": "http://backend.test:4318", "proxy_url": url}), &[]);
+        let endpoint = format!("http://backend.test{port}");
+        let sender = http(json!({"endpoint": endpoint, "proxy_url": url}), &[]);
         assert_eq!(send(&sender).await, Ok(Sent::default()));
         let asked = proxy.asked().pop().unwrap();
-        assert_eq!(asked.line, "backend.test:4318");
+        assert_eq!(asked.line, format!("backend.test{}", if port.is_empty() { ":80" } else { port }));
         assert_eq!(asked.headers.get("password").map(String::as_str), want);
         let seen = backend.seen().pop().unwrap();
         assert_eq!((seen.path.as_str(), seen.header("proxy-authorization")), ("/v1/traces", None));
@@ -374,4 +375,32 @@ async fn a_host_of_ones_own_choice_is_sent_over_http_1() {
         let named = seen.header("host").map(str::to_owned).or(seen.authority).unwrap();
         assert!(named.starts_with(host), "{named}");
     }
+}
+
+/// A server that takes connections and says nothing.
+#[tokio::test]
+async fn http_2_pings_find_out_that_nobody_is_there() {
+    let authority = tls::authority();
+    let acceptor = TlsAcceptor::from(Arc::new(tls::server(&authority, "localhost", None, &["h2"])));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    let mut silent = JoinSet::new();
+    silent.spawn(async move {
+        let mut kept = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut stream = acceptor.accept(stream).await.unwrap();
+            // An empty SETTINGS frame: HTTP/2 has begun, and that is all.
+            stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+            kept.push(stream);
+        }
+    });
+    let config = json!({
+        "endpoint": endpoint,
+        "timeout": "0s",
+        "tls": {"ca_pem": authority.pem()},
+        "http2_read_idle_timeout": "30ms",
+        "http2_ping_timeout": "30ms",
+    });
+    let answer = send(&http(config, &[])).await;
+    assert!(matches!(answer, Err(Failure::Retryable { .. })), "{answer:?}");
 }

@@ -130,7 +130,7 @@ impl Dial {
                 if let Some((user, password)) = proxy.user.clone() {
                     socks = socks.with_auth(user, password);
                 }
-                (Io::Tcp(socks.call(to).await?), false)
+                (Io::Tcp(socks.call(with_port(to)?).await?), false)
             }
             (Kind::Http, false) => (Io::Tcp(self.tcp.call(address).await?), true),
             (Kind::Https, false) => (Io::Proxy(Box::new(self.proxy_tls.call(address).await?)), true),
@@ -140,6 +140,16 @@ impl Dial {
             }
         };
         Ok(Stream::new(io, forwarded, place))
+    }
+}
+
+/// The same with the port that its scheme implies: a proxy is told one.
+fn with_port(uri: Uri) -> Result<Uri, http::Error> {
+    match (uri.port(), uri.scheme_str(), uri.host()) {
+        (None, Some("http"), Some(host)) => {
+            Uri::builder().scheme("http").authority(format!("{host}:80")).path_and_query("/").build()
+        }
+        _ => Ok(uri),
     }
 }
 

@@ -335,4 +335,14 @@ mod tests {
         assert!(!format!("{error} {bad:?}").contains("hunter2"));
         assert!(bad.https("localhost", 443).unwrap().is_none(), "only where it is used");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_a_proxy_or_an_error(text in "(https?://|socks5://|)[/\\[\\]:@a-z0-9.%é -]{0,20}", no in "[*./:,a-f0-9\\[\\] ]{0,20}") {
+            if let Ok(proxy) = Proxy::parse(&text) {
+                proptest::prop_assert!(proxy.uri.port_u16().is_some() && !proxy.uri.to_string().contains('@'));
+            }
+            NoProxy::parse(&no).allows_proxy("x.test", 80);
+        }
+    }
 }

@@ -16,7 +16,7 @@ use std::{fmt, sync::Arc, time::Duration};
 /// The way to a backend.
 pub(super) enum Channel {
     /// Wherever the one client connects to.
-    One(HttpClient),
+    One(Box<HttpClient>),
     /// Several addresses.
     Many(Balancer),
 }
@@ -46,7 +46,8 @@ impl Channel {
                 None => None,
             },
         };
-        let one = |route| Ok(Channel::One(connections.client(tls.clone(), name.clone(), Dial::new(route, &tls))));
+        let one =
+            |route| Ok(Channel::One(Box::new(connections.client(tls.clone(), name.clone(), Dial::new(route, &tls)))));
         let (host, port) = match &endpoint.target {
             Target::Socket(path) => return one(Route::Unix(Arc::new(path.clone()))),
             Target::Name { host, port } | Target::Address { host, port } => (host.clone(), *port),

@@ -10,7 +10,7 @@ use crate::{
     exporter::{
         Later, TlsClient,
         client::{Connections, Pings, Protocol},
-        config::{Client, NoMiddlewares, Note, timeout},
+        config::{Client, NoMiddlewares, Note, limit, timeout},
         headers::{Headers, Kind},
         queue::{MAX_REQUEST_BYTES, QueueConfig},
         retry::RetryConfig,
@@ -116,7 +116,7 @@ impl<'de> Deserialize<'de> for Balancing {
 pub struct Keepalive {
     /// Time without a frame after which a ping is sent. gRPC's own minimum of 10 s applies.
     pub time: Duration,
-    /// Time without an answer after which the connection is closed.
+    /// Time without an answer after which the connection is closed; 0 means 20 s, as in gRPC.
     pub timeout: Duration,
     /// Ping also while no request is under way. Servers may close connections of clients that do.
     pub permit_without_stream: bool,
@@ -183,7 +183,7 @@ impl Config {
     pub(super) fn connections(&self) -> Connections {
         let pings = self.keepalive.as_ref().map_or_else(Pings::default, |keepalive| Pings {
             every: keepalive.time.get().max(std::time::Duration::from_secs(10)),
-            timeout: keepalive.timeout.get(),
+            timeout: limit(keepalive.timeout.get()).unwrap_or(std::time::Duration::from_secs(20)),
             while_idle: keepalive.permit_without_stream,
         });
         Connections { protocol: Protocol::Http2, pings, max_idle_per_host: usize::MAX, idle_timeout: None }
@@ -227,6 +227,20 @@ mod tests {
         assert!(unread("balancer_name", json!("best")).starts_with("invalid balancer_name: best"));
         assert!(unread("timeout", json!("-1s")).starts_with("'timeout' must be non-negative"));
         assert!(unread("timeout", json!("1 s")).starts_with("invalid duration"));
+    }
+
+    #[test]
+    fn keepalive_has_grpcs_defaults_and_its_least_time() {
+        let pings = |value: Value| read(json!({"keepalive": value})).unwrap().connections().pings;
+        let seconds = |pings: Pings| (pings.every.as_secs(), pings.timeout.as_secs(), pings.while_idle);
+        assert_eq!(seconds(pings(json!({}))), (10, 10, false));
+        assert_eq!(
+            seconds(pings(json!({"time": "1s", "timeout": "3s", "permit_without_stream": true}))),
+            (10, 3, true)
+        );
+        assert_eq!(seconds(pings(json!({"time": "1m", "timeout": "0s"}))), (60, 20, false));
+        assert_eq!(Config::default().connections().pings, Pings::default());
+        assert!(read(json!({"keepalive": {"tiem": "1s"}})).is_err());
     }
 
     #[test]

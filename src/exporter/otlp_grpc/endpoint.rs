@@ -199,4 +199,14 @@ mod tests {
         assert!(!error("http://user:hunter2@host:4317").contains("hunter2"));
         assert!(!error("user:hunter2@host").contains("hunter2"));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_an_endpoint_or_an_error(text in "(unix:|dns://|passthrough://|https?://|)[/\\[\\]:@a-z0-9.%é -]{0,20}") {
+            if let Ok(endpoint) = Endpoint::parse(&text, true) {
+                proptest::prop_assert!(endpoint.target != Target::Socket(PathBuf::new()));
+                proptest::prop_assert!(!endpoint.authority.as_str().contains('@'));
+            }
+        }
+    }
 }
