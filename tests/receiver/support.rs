@@ -28,7 +28,11 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::sync::Notify;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::Notify,
+};
 use tracegate::{
     otlp::Signal,
     pipeline::{Accepted, Ingest, Origin, Refusal, Transport},
@@ -152,11 +156,16 @@ impl Server {
 
     pub async fn with(settings: Settings) -> Self {
         let recorder = Recorder::new();
+        Self::before(recorder.clone(), recorder, settings).await
+    }
+
+    /// A receiver before any pipeline; the recorder sees only what never reaches it.
+    pub async fn before(ingest: Arc<dyn Ingest>, recorder: Arc<Recorder>, settings: Settings) -> Self {
         let counted = recorder.clone();
         let observer = Arc::new(move |signal, transport, why| {
             counted.rejected.lock().unwrap().push((signal, transport, why));
         });
-        let receiver = Receiver::start("otlp", &settings, recorder.clone(), observer).await.unwrap();
+        let receiver = Receiver::start("otlp", &settings, ingest, observer).await.unwrap();
         Server { receiver, recorder }
     }
 
@@ -218,6 +227,25 @@ pub fn zlib(data: &[u8]) -> Bytes {
 
 pub fn zstd(data: &[u8]) -> Bytes {
     zstd::encode_all(data, 1).unwrap().into()
+}
+
+/// Snappy as HTTP means it.
+pub fn snappy_block(data: &[u8]) -> Bytes {
+    snap::raw::Encoder::new().compress_vec(data).unwrap().into()
+}
+
+/// Snappy as gRPC means it.
+pub fn snappy_frames(data: &[u8]) -> Bytes {
+    let mut encoder = snap::write::FrameEncoder::new(Vec::new());
+    encoder.write_all(data).unwrap();
+    encoder.into_inner().unwrap().into()
+}
+
+pub fn lz4(data: &[u8]) -> Bytes {
+    let info = lz4_flex::frame::FrameInfo::new().content_checksum(true);
+    let mut encoder = lz4_flex::frame::FrameEncoder::with_frame_info(info, Vec::new());
+    encoder.write_all(data).unwrap();
+    encoder.finish().unwrap().into()
 }
 
 /// One gibibyte of zeros as one gzip member of one mebibyte: a flushed deflate segment of zeros, repeated.
@@ -342,12 +370,38 @@ pub async fn post_traces(server: &Server, content_type: &str, body: impl Into<By
     send(post(server, "/v1/traces", content_type).body(body.into()).unwrap()).await
 }
 
+/// Sends bytes as they are to the HTTP port and reads until the server closes or `enough` says so.
+pub async fn raw(server: &Server, bytes: &[u8], enough: impl Fn(&str) -> bool) -> String {
+    let mut stream = TcpStream::connect(server.http()).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    read_until(&mut stream, enough).await
+}
+
+/// Reads until the server closes or `enough` says so.
+pub async fn read_until(stream: &mut TcpStream, enough: impl Fn(&str) -> bool) -> String {
+    let mut got = Vec::new();
+    let read = async {
+        let mut buffer = [0; 4096];
+        loop {
+            match stream.read(&mut buffer).await {
+                Ok(0) | Err(_) => break,
+                Ok(n) => got.extend_from_slice(&buffer[..n]),
+            }
+            if enough(&String::from_utf8_lossy(&got)) {
+                break;
+            }
+        }
+    };
+    assert!(tokio::time::timeout(SOON, read).await.is_ok(), "no answer in time");
+    String::from_utf8_lossy(&got).into_owned()
+}
+
 /// A bare HTTP/2 connection to the gRPC port.
 pub async fn h2<B>(server: &Server) -> hyper::client::conn::http2::SendRequest<B>
 where
     B: http_body::Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
 {
-    let stream = tokio::net::TcpStream::connect(server.grpc()).await.unwrap();
+    let stream = TcpStream::connect(server.grpc()).await.unwrap();
     let io = TokioIo::new(stream);
     let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
     tokio::spawn(connection);

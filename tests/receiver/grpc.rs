@@ -1,18 +1,13 @@
 //! OTLP/gRPC by the checklist: each test is named after the line it proves.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-#[path = "receiver/support.rs"]
-mod support;
-
+use crate::support::*;
 use bytes::{Buf, BufMut, Bytes};
-use flate2::read::{GzDecoder, ZlibDecoder};
 use opentelemetry_proto::tonic::collector::{
     logs::v1::ExportLogsServiceResponse, metrics::v1::ExportMetricsServiceResponse,
     trace::v1::ExportTraceServiceResponse,
 };
 use prost::Message;
-use std::{io::Read, sync::Arc, time::Duration};
-use support::*;
+use std::{sync::Arc, time::Duration};
 use tonic::{
     Code, Request, Status,
     client::Grpc,
@@ -116,35 +111,9 @@ async fn c9_unknown_services_and_methods_are_unimplemented_without_an_echo() {
         let status = export(client(&server).await, path, spans("x")).await.unwrap_err();
         assert_eq!(status.code(), Code::Unimplemented, "{path}");
         assert!(!status.message().contains("Service"), "{status:?}");
+        assert_eq!(status.message().starts_with("profiles are not supported"), path.contains("profiles"), "{path}");
     }
     assert_eq!(server.recorder.count(), 0);
-}
-
-#[tokio::test]
-async fn c1_gzip_and_zstd_and_deflate_are_accepted_and_the_answer_mirrors_them() {
-    let server = Server::start().await;
-    // An answer with something to say, so that there is something to compress.
-    server.recorder.answers(Ok(Accepted { rejected: 1, message: "blocked ".repeat(40) }));
-    for (name, packed) in [("gzip", gzip(&spans("x"))), ("zstd", zstd(&spans("x"))), ("deflate", zlib(&spans("x")))] {
-        let body = framed(1, packed.len() as u32, &packed);
-        let answer = raw_call(&server, call(&server, Signal::Traces).header("grpc-encoding", name).body(body).unwrap());
-        let answer = answer.await;
-        assert_eq!(answer.grpc().code(), Code::Ok, "{name}: {:?}", answer.grpc());
-        assert_eq!(server.recorder.last().1, spans("x"), "{name}");
-        // G8: the reply's compression mirrors the request's.
-        assert_eq!(answer.header("grpc-encoding"), name);
-        let (head, message) = answer.body.split_at(5);
-        assert_eq!((head[0], message.len()), (1, u32::from_be_bytes(head[1..].try_into().unwrap()) as usize));
-        let mut plain = Vec::new();
-        match name {
-            "gzip" => GzDecoder::new(message).read_to_end(&mut plain).unwrap(),
-            "deflate" => ZlibDecoder::new(message).read_to_end(&mut plain).unwrap(),
-            _ => zstd::Decoder::new(message).unwrap().read_to_end(&mut plain).unwrap(),
-        };
-        let partial = ExportTraceServiceResponse::decode(&plain[..]).unwrap().partial_success.unwrap();
-        assert_eq!(partial.rejected_spans, 1);
-    }
-    server.at_rest().await;
 }
 
 #[tokio::test]
@@ -399,8 +368,87 @@ async fn g8_identity_and_uncompressed_frames_in_a_compressed_call_are_fine() {
     }
 }
 
+/// DEADLINE_EXCEEDED is retryable (G4), so what nobody waits for any more is not done twice.
 #[tokio::test]
-async fn bad_frames_are_refused_with_what_is_wrong() {
+async fn g4_at_the_clients_deadline_work_is_given_up() {
+    let server = Server::start().await;
+    let _gate = server.recorder.close_gate();
+    let body = framed(0, spans("x").len() as u32, &spans("x"));
+    let request = call(&server, Signal::Traces).header("grpc-timeout", "50m").body(body).unwrap();
+    let status = raw_call(&server, request).await.grpc();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    assert!(status.message().contains("deadline"), "{status:?}");
+    server.at_rest().await;
+    assert_eq!(server.recorder.count(), 0);
+    assert_eq!(server.recorder.rejections(), [(Signal::Traces, Transport::Grpc, Rejected::Deadline)]);
+}
+
+#[tokio::test]
+async fn g4_the_clients_deadline_holds_while_its_message_arrives() {
+    let server = Server::start().await;
+    let mut sender = h2::<Pieces>(&server).await;
+    let pieces = Pieces::of([framed(0, 1000, &[1; 10])], false);
+    let request = call(&server, Signal::Traces).header("grpc-timeout", "50000u").body(pieces).unwrap();
+    let response = tokio::time::timeout(SOON, sender.send_request(request)).await.expect("it waits for ever").unwrap();
+    assert_eq!(Answer::read(response).await.grpc().code(), Code::DeadlineExceeded);
+    server.at_rest().await;
+}
+
+#[tokio::test]
+async fn g4_a_deadline_that_is_far_away_or_no_deadline_at_all() {
+    let server = Server::start().await;
+    let answer = async |timeout: &str| {
+        let body = framed(0, spans("x").len() as u32, &spans("x"));
+        let request = call(&server, Signal::Traces).header("grpc-timeout", timeout).body(body).unwrap();
+        raw_call(&server, request).await.grpc()
+    };
+    assert_eq!(answer("99999999H").await.code(), Code::Ok);
+    assert_eq!(answer("20S").await.code(), Code::Ok);
+    assert_eq!(server.recorder.count(), 2);
+    for malformed in ["soon", "1", "123456789S", "-1S", ""] {
+        let status = answer(malformed).await;
+        assert_eq!((status.code(), status.message()), (Code::Internal, "malformed grpc-timeout"), "{malformed:?}");
+    }
+    assert_eq!(server.recorder.count(), 2);
+}
+
+/// What another attempt can help has a code that clients retry, and only that.
+#[tokio::test]
+async fn g4_codes_are_retryable_exactly_when_another_attempt_can_help() {
+    use Code::{Aborted, Cancelled, DataLoss, DeadlineExceeded, OutOfRange, Unavailable};
+    let server = Server::start().await;
+    let retry_after = Duration::from_secs(1);
+    for (refusal, helps) in [
+        (Refusal::Overloaded { message: "full".to_owned(), retry_after }, true),
+        (Refusal::Malformed("bad".to_owned()), false),
+        (Refusal::TooLarge("large".to_owned()), false),
+        (Refusal::Internal("defect".to_owned()), false),
+        (Refusal::NoPipeline(Signal::Traces), false),
+    ] {
+        server.recorder.answers(Err(refusal));
+        let status = export_traces(&server, spans("x")).await.unwrap_err();
+        let retryable = [Cancelled, DeadlineExceeded, Aborted, OutOfRange, Unavailable, DataLoss];
+        assert_eq!(retryable.contains(&status.code()), helps, "{status:?}");
+        assert_eq!(status.get_error_details().retry_info().is_some(), helps, "{status:?}");
+    }
+}
+
+#[tokio::test]
+async fn g10_calls_in_hand_are_answered_before_the_server_goes() {
+    let server = Server::start().await;
+    let gate = server.recorder.close_gate();
+    let held = tokio::spawn(export(client(&server).await, Signal::Traces.grpc_path(), spans("x")));
+    server.recorder.entered.notified().await;
+    let (receiver, recorder) = (server.receiver, server.recorder);
+    let drained = tokio::spawn(receiver.drain(tokio::time::Instant::now() + SOON));
+    gate.notify_one();
+    held.await.unwrap().unwrap();
+    assert!(drained.await.unwrap(), "everything ended by itself");
+    assert_eq!(recorder.count(), 1);
+}
+
+#[tokio::test]
+async fn g8_bad_frames_are_refused_with_what_is_wrong() {
     let server = Server::start().await;
     let two = [framed(0, 1, b"a"), framed(0, 1, b"b")].concat();
     for (what, encoding, body, code, text) in [

@@ -1,13 +1,9 @@
 //! Everything is bounded: bombs, slow and silent clients, too many of anything. What one client does harms no other.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-#[path = "receiver/support.rs"]
-mod support;
-
+use crate::support::*;
 use bytes::Bytes;
 use http::Request;
 use std::{io::ErrorKind, sync::Arc, time::Duration};
-use support::*;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -216,14 +212,17 @@ async fn a_client_that_closes_its_side_behind_the_request_gets_its_answer() {
 }
 
 #[tokio::test]
-async fn a_body_that_stalls_is_408_and_its_memory_comes_back() {
+async fn h7_a_body_that_stalls_is_503_and_its_memory_comes_back() {
     let mut settings = settings();
     http(&mut settings).read_timeout = SHORT;
     let server = Server::with(settings).await;
     let mut stream = http_client(&server).await;
     stream.write_all(&[head(1000), vec![1; 500]].concat()).await.unwrap();
     let text = String::from_utf8_lossy(&until_closed(&mut stream).await).into_owned();
-    assert!(text.starts_with("HTTP/1.1 408") && text.contains("connection: close"), "{text}");
+    assert!(
+        text.starts_with("HTTP/1.1 503") && text.contains("connection: close") && text.contains("retry-after: 1"),
+        "{text}"
+    );
     assert!(text.contains("did not arrive in time"), "{text}");
     assert_eq!(server.recorder.rejections(), [(Signal::Traces, Transport::Http, Rejected::Slow)]);
     server.at_rest().await;
@@ -321,7 +320,7 @@ async fn a_body_that_drips_does_not_extend_its_time() {
     });
     let mut got = Vec::new();
     let _ = timeout(SOON, reader.read_to_end(&mut got)).await.expect("the server waits for ever");
-    assert!(String::from_utf8_lossy(&got).starts_with("HTTP/1.1 408"));
+    assert!(String::from_utf8_lossy(&got).starts_with("HTTP/1.1 503"));
     timeout(SOON, drip).await.expect("the connection stays open").unwrap();
     server.at_rest().await;
 }
