@@ -74,6 +74,8 @@ impl Decoder {
                 if window > MAX_WINDOW_BYTES {
                     return Err(Damaged::Window);
                 }
+                // The decoder's bound is a power of two.
+                let window = window.next_power_of_two();
                 if window > PLAIN_WINDOW_BYTES {
                     working_bytes = window;
                 }
@@ -155,7 +157,7 @@ fn read_block(packed: &[u8], len: usize, out: &mut Vec<u8>) -> io::Result<bool> 
 fn zstd_decoder(packed: Bytes, window: u64) -> io::Result<zstd::Decoder<'static, Reader<Bytes>>> {
     let mut decoder = zstd::Decoder::with_buffer(packed.reader())?;
     // Later frames may not ask for more than the first: this much is counted.
-    decoder.window_log_max(window.next_power_of_two().ilog2())?;
+    decoder.window_log_max(window.ilog2())?;
     Ok(decoder)
 }
 

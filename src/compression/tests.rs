@@ -149,6 +149,9 @@ fn a_zstd_frame_may_ask_for_a_window_within_bounds_and_it_is_counted() {
         assert_eq!(decoder.working_bytes(), counted);
         assert_eq!(decoder.read(&mut Vec::new(), 10), Ok(true), "{exponent}");
     }
+    // Nine mebibytes: counted as the sixteen that a later frame may then ask for.
+    let odd = Bytes::from(vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 13 << 3 | 1, 0x01, 0x00, 0x00]);
+    assert_eq!(Decoder::new(Algorithm::Zstd, odd).unwrap().working_bytes(), 16 << 20);
     for exponent in [17, 21, 31] {
         assert_eq!(Decoder::new(Algorithm::Zstd, frame(exponent)).err(), Some(Damaged::Window));
     }

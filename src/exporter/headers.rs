@@ -1,55 +1,10 @@
 //! Configured request headers: often credentials, so values are opaque and marked sensitive.
 
-use crate::config::{ConfigError, types::Opaque};
+use crate::config::ConfigError;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, SeqAccess, Visitor},
-};
-use std::fmt;
 
-/// The Collector's `headers`: a map, or a list of `name` and `value`.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Headers(pub Vec<(String, Opaque)>);
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Pair {
-    name: String,
-    value: Opaque,
-}
-
-impl<'de> Deserialize<'de> for Headers {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct HeadersVisitor;
-        impl<'de> Visitor<'de> for HeadersVisitor {
-            type Value = Headers;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map of headers, or a list of name and value")
-            }
-            fn visit_unit<E>(self) -> Result<Headers, E> {
-                Ok(Headers::default())
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Headers, A::Error> {
-                let mut headers = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    headers.push(entry);
-                }
-                Ok(Headers(headers))
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Headers, A::Error> {
-                let mut headers = Vec::new();
-                while let Some(Pair { name, value }) = list.next_element()? {
-                    headers.push((name, value));
-                }
-                Ok(Headers(headers))
-            }
-        }
-        deserializer.deserialize_any(HeadersVisitor)
-    }
-}
+pub use crate::config::MapList as Headers;
 
 /// Which protocol the headers go with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

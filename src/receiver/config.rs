@@ -130,7 +130,8 @@ pub struct Http {
     pub metrics_url_path: Option<String>,
     /// The largest body after decompression. Default 64 MiB.
     pub max_request_body_size: ByteSize,
-    /// Accepted compressions. Default: all that tracegate knows.
+    /// Accepted compressions. Default: all that tracegate knows; `[]` is none. Uncompressed bodies are always accepted,
+    /// also when `""`, the Collector's name for them, is not in the list: the specification says so.
     pub compression_algorithms: Option<Vec<String>>,
     /// Headers on every answer, as a map or as a list of `name` and `value`.
     pub response_headers: MapList,

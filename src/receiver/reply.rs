@@ -1,4 +1,7 @@
 //! What goes back to clients: small bodies made of our own words.
+//!
+//! Over HTTP they are never compressed, whatever `Accept-Encoding` says: success is empty, and nothing is longer than
+//! about two kilobytes.
 
 use super::fault::bounded;
 use crate::{otlp::Signal, pipeline::Accepted};
