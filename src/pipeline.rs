@@ -5,12 +5,16 @@ use bytes::Bytes;
 use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 pub mod admission;
+mod commit;
+pub mod delivery;
 pub mod gateway;
+pub mod gather;
 pub mod metadata;
 pub mod plan;
 pub mod request;
 
-pub use admission::{Budget, Full, Permit};
+pub use admission::{Budget, Full, Permit, Sizer};
+pub use delivery::{Delivered, Delivery, Piece, Queued, Reply, Undelivered};
 pub use gateway::{Gateway, Pipeline, Stage};
 pub use metadata::Metadata;
 pub use plan::{Finding, Plan, Verdict};
@@ -91,6 +95,9 @@ pub enum Refusal {
     /// No pipeline takes this signal: UNIMPLEMENTED, 404.
     #[error("no pipeline takes {}", .0.name())]
     NoPipeline(Signal),
+    /// The destination refused it for good, or a limit of the configuration did: INTERNAL, 500. Never retried.
+    #[error("{0}")]
+    Undeliverable(String),
     /// A defect of ours: INTERNAL, 500.
     #[error("{0}")]
     Internal(String),
@@ -131,13 +138,55 @@ pub trait Destination: Send + Sync + 'static {
     /// The room in its queue. The pipeline reserves at every destination before it enqueues at any.
     fn budget(&self) -> &Budget;
 
-    /// Hears that a payload found no room, for its metrics.
+    /// What happens to a request when there is no room.
+    fn on_full(&self) -> OnFull {
+        OnFull::Refuse
+    }
+
+    /// Items that are larger than this many bytes never leave; the pipeline says so before it acknowledges.
+    fn max_request_bytes(&self) -> usize {
+        usize::MAX
+    }
+
+    /// Whether the answer waits for what becomes of a payload: [`Queued::reply`] is heard then.
+    fn waits_for_result(&self) -> bool {
+        false
+    }
+
+    /// Hears that a payload found no room, for its metrics. With [`OnFull::Drop`] it is lost for this destination.
     fn refused(&self, _payload: &Payload) {}
 
     /// Queues a payload; never blocks. The permit is from [`Destination::budget`], and goes when the payload has left.
     fn enqueue(&self, permit: Permit, payload: Payload);
 
+    /// Queues payloads of one signal that may leave as one; never blocks.
+    fn enqueue_all(&self, batch: Vec<Queued>) {
+        batch.into_iter().for_each(|queued| self.enqueue(queued.permit, queued.payload));
+    }
+
+    /// Nobody waits for room from now on: the process stops, and what waits is refused, retryably.
+    fn stop_waiting(&self) {
+        self.budget().stop_waiting();
+    }
+
+    /// Items that would be lost if the process ended now: queued, in an open batch, being sent or being retried.
+    fn left(&self) -> u64 {
+        self.budget().items()
+    }
+
     /// Stops taking payloads and resolves when what is queued has left or `deadline` has passed; answers how many
     /// items were given up.
     fn drain(&self, deadline: std::time::Instant) -> Pin<Box<dyn Future<Output = u64> + Send + '_>>;
+}
+
+/// What a destination at its bound does with a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFull {
+    /// The whole request is refused, retryably; nothing is queued anywhere.
+    #[default]
+    Refuse,
+    /// The request waits for room, for a while.
+    Wait,
+    /// The request is dropped for this destination alone, so that it holds up no other.
+    Drop,
 }

@@ -310,7 +310,7 @@ impl Printer {
                 continue;
             }
             if !self.closed && self.sampler.takes(Instant::now()) {
-                let printed = self.print(item.signal(), item.bytes(), item.payload.count);
+                let printed = self.print(item.signal(), item.bytes(), item.count());
                 if let Err(error) = printed.and_then(|()| self.out.flush()) {
                     self.closed = true;
                     tracing::warn!(
@@ -320,7 +320,7 @@ impl Printer {
                     );
                 }
             }
-            self.shared.unprinted.fetch_sub(item.payload.count, Ordering::Relaxed);
+            self.shared.unprinted.fetch_sub(item.count(), Ordering::Relaxed);
             item.settle_all(Outcome::Sent);
         }
     }

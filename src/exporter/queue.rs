@@ -4,18 +4,20 @@
 //! Memory is bounded by the [`Budget`]: a payload keeps its permit until it has been sent or dropped, whether it waits,
 //! stands in an open batch or sits out a retry. Requests are merged by listing them one behind the other, not by
 //! copying.
+//!
+//! With `enabled: false` nothing is queued: every request is sent at once, beside the others, and its answer waits.
 
 mod batch;
 mod deliver;
 mod item;
 mod settings;
 
-pub use batch::Batching;
-pub use settings::{BatchConfig, MAX_REQUEST_BYTES, QueueConfig, Settings, Sizer};
+pub use crate::pipeline::{Sizer, gather::Batching};
+pub use settings::{BatchConfig, MAX_REQUEST_BYTES, Partition, QueueConfig, Settings};
 
 use super::{Observer, Sender};
-use crate::pipeline::{Budget, Destination, Payload, Permit};
-use batch::{Batch, Waiting};
+use crate::pipeline::{Budget, Destination, OnFull, Payload, Permit, Queued};
+use batch::{Added, Batch, Waiting};
 pub(super) use item::{Item, Ledger};
 use std::{
     future::Future,
@@ -45,6 +47,8 @@ struct Shared<S> {
     budget: Budget,
     settings: Settings,
     sender: S,
+    /// Requests that are sent without a queue; none once the drain has taken them over.
+    unqueued: Mutex<Option<JoinSet<()>>>,
     waiting: Mutex<Waiting>,
     /// One permit per batch in `Waiting::ready`; closed while draining.
     ready: Semaphore,
@@ -59,16 +63,18 @@ impl<S: Sender> MemoryQueue<S> {
     pub fn start(id: &str, settings: Settings, sender: S, observer: Arc<dyn Observer>) -> Arc<Self> {
         let shared = Arc::new(Shared {
             ledger: Arc::new(Ledger::new(id, observer)),
-            budget: Budget::new(settings.max_bytes, settings.max_requests),
-            waiting: Mutex::new(Waiting::new(settings.batch)),
-            settings,
+            budget: Budget::sized(settings.sizer, settings.max_bytes, settings.max_requests, settings.max_items),
+            unqueued: Mutex::new(settings.unqueued.then(JoinSet::new)),
+            waiting: Mutex::new(Waiting::new(settings.batch, settings.partition.clone())),
             sender,
             ready: Semaphore::new(0),
             opened: Notify::new(),
             draining: watch::Sender::new(None),
+            settings,
         });
         let mut workers = JoinSet::new();
-        for _ in 0..settings.consumers {
+        let settings = &shared.settings;
+        for _ in 0..if settings.unqueued { 0 } else { settings.consumers } {
             workers.spawn(restarted(shared.clone(), |shared| async move { shared.consume().await }));
         }
         if settings.batch.is_some() {
@@ -87,34 +93,64 @@ impl<S: Sender> Destination for MemoryQueue<S> {
         &self.shared.budget
     }
 
+    fn on_full(&self) -> OnFull {
+        self.shared.settings.on_full
+    }
+
+    fn max_request_bytes(&self) -> usize {
+        self.shared.settings.max_request_bytes
+    }
+
+    fn waits_for_result(&self) -> bool {
+        self.shared.settings.waits_for_result
+    }
+
+    fn refused(&self, payload: &Payload) {
+        if self.shared.settings.on_full == OnFull::Drop {
+            self.shared.ledger.log_no_room(payload.signal, payload.count);
+        }
+    }
+
     fn enqueue(&self, permit: Permit, payload: Payload) {
         let item = Item::new(self.shared.ledger.clone(), permit, payload);
+        if self.shared.settings.unqueued {
+            return self.shared.send_unqueued(Batch::of(item));
+        }
         let added = locked(&self.shared.waiting).add(item);
-        if added.ready > 0 {
-            self.shared.ready.add_permits(added.ready);
+        self.shared.announce(added);
+    }
+
+    fn enqueue_all(&self, batch: Vec<Queued>) {
+        let items: Vec<Item> = batch.into_iter().map(|queued| Item::from(self.shared.ledger.clone(), queued)).collect();
+        if self.shared.settings.unqueued {
+            return self.shared.send_unqueued(Batch { items });
         }
-        if added.opened {
-            self.shared.opened.notify_one();
-        }
+        let added = locked(&self.shared.waiting).add_batch(items);
+        self.shared.announce(added);
     }
 
     fn drain(&self, deadline: Instant) -> Pin<Box<dyn Future<Output = u64> + Send + '_>> {
         Box::pin(async move {
             let shared = &self.shared;
             let mut workers = self.workers.lock().await;
-            let before = shared.ledger.left();
+            let before = shared.ledger.abandoned();
             locked(&shared.waiting).close();
             shared.ready.close();
             shared.draining.send_replace(Some(deadline));
             shared.opened.notify_one();
-            let done = async { while workers.join_next().await.is_some() {} };
+            let mut unqueued = locked(&shared.unqueued).take().unwrap_or_default();
+            let done = async {
+                while workers.join_next().await.is_some() {}
+                while unqueued.join_next().await.is_some() {}
+            };
             if tokio::time::timeout_at(deadline.into(), done).await.is_err() {
                 workers.shutdown().await;
+                unqueued.shutdown().await;
             }
             // Dropping what is left reports it.
             drop(locked(&shared.waiting).take_all());
             let _too_slow = tokio::time::timeout_at(deadline.into(), shared.sender.close()).await;
-            let given_up = shared.ledger.left() - before;
+            let given_up = shared.ledger.abandoned() - before;
             if given_up > 0 {
                 tracing::error!(
                     exporter = %shared.ledger.exporter,
@@ -128,6 +164,30 @@ impl<S: Sender> Destination for MemoryQueue<S> {
 }
 
 impl<S: Sender> Shared<S> {
+    /// Wakes those who have something to do now.
+    fn announce(&self, added: Added) {
+        if added.ready > 0 {
+            self.ready.add_permits(added.ready);
+        }
+        if added.opened {
+            self.opened.notify_one();
+        }
+    }
+
+    /// Sends a batch on a task of its own. While draining it is dropped, and thereby reported.
+    fn send_unqueued(self: &Arc<Self>, batch: Batch) {
+        let mut unqueued = locked(&self.unqueued);
+        let Some(tasks) = unqueued.as_mut() else { return };
+        while tasks.try_join_next().is_some() {}
+        let shared = self.clone();
+        tasks.spawn(async move {
+            if panics(shared.deliver(batch)).await {
+                tracing::error!(exporter = %shared.ledger.exporter, "sending a request panicked");
+                shared.ledger.observer.worker_panicked();
+            }
+        });
+    }
+
     async fn consume(&self) {
         while let Some(batch) = self.next().await {
             self.deliver(batch).await;

@@ -53,10 +53,10 @@ impl RetryConfig {
             return invalid("randomization_factor value must be greater than or equal to 0");
         }
         if self.randomization_factor > 1.0 {
-            return invalid("randomization_factor value must be within [0, 1]");
+            return invalid("randomization_factor value must be less than or equal to 1");
         }
         if self.multiplier < 0.0 || !self.multiplier.is_finite() {
-            return invalid("'multiplier' must be non-negative");
+            return invalid("multiplier value must be greater than or equal to 0");
         }
         if !self.max_elapsed_time.is_zero() {
             if self.max_elapsed_time < self.initial_interval {

@@ -31,23 +31,39 @@ pub fn split(signal: Signal, bytes: &Bytes, max_bytes: usize) -> Vec<Part> {
     if bytes.len() <= max_bytes {
         return vec![Part { bytes: bytes.clone(), count: count(signal, bytes), oversize: false }];
     }
+    fill(signal, bytes, None, Most { bytes: max_bytes, items: u64::MAX })
+}
+
+/// How much goes into one part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Most {
+    /// Bytes of the whole part.
+    pub bytes: usize,
+    /// Spans, log records or metric data points. A metric is not split, whatever its points.
+    pub items: u64,
+}
+
+/// Splits an accepted request into parts that keep `rest` (by the rules of [`split`]), after a first one that keeps
+/// `head`, if one is asked for and a single item fits into it. The counts of the parts add up to that of the request.
+pub fn fill(signal: Signal, bytes: &Bytes, head: Option<Most>, rest: Most) -> Vec<Part> {
     let request = Request::read(signal, bytes);
-    let mut parts = Vec::new();
-    let mut units = request.units().peekable();
-    let mut loose = request.loose.as_slice();
-    while units.peek().is_some() {
-        let mut packer = Packer::new(&request, loose, max_bytes);
-        while let Some(unit) = units.next_if(|unit| packer.takes(unit)) {
-            packer.add(unit);
-        }
-        parts.push(packer.finish(bytes));
-        loose = &[];
-    }
+    let parts: Vec<Part> = request.packed(head, rest, |packer| packer.finish(bytes));
     if parts.is_empty() {
         // Nothing but unknown fields.
         return vec![Part { bytes: bytes.clone(), count: 0, oversize: true }];
     }
     parts
+}
+
+/// Items that no part of at most `max_bytes` could hold if an accepted request were split.
+pub fn oversize(signal: Signal, bytes: &Bytes, max_bytes: usize) -> u64 {
+    if bytes.len() <= max_bytes {
+        return 0;
+    }
+    let request = Request::read(signal, bytes);
+    let most = Most { bytes: max_bytes, items: u64::MAX };
+    let too_large = |packer: Packer<'_>| if packer.size() > max_bytes { packer.items } else { 0 };
+    request.packed(None, most, too_large).into_iter().sum()
 }
 
 /// Joins requests of one signal: protobuf messages merge by concatenation.
@@ -244,6 +260,38 @@ impl Request {
         request
     }
 
+    /// Puts the units into parts, in order, and makes something of each.
+    fn packed<T>(&self, head: Option<Most>, rest: Most, mut finish: impl FnMut(Packer<'_>) -> T) -> Vec<T> {
+        let mut parts = Vec::new();
+        let mut units = self.units().peekable();
+        let mut loose = self.loose.as_slice();
+        if let Some(head) = head {
+            let mut packer = Packer::new(self, loose, head);
+            while let Some(unit) = units.next_if(|unit| packer.fits(unit)) {
+                packer.add(unit);
+            }
+            if !packer.units.is_empty() {
+                parts.push(finish(packer));
+                loose = &[];
+            }
+        }
+        while units.peek().is_some() {
+            let mut packer = Packer::new(self, loose, rest);
+            while let Some(unit) = units.next_if(|unit| packer.takes(unit)) {
+                packer.add(unit);
+            }
+            parts.push(finish(packer));
+            loose = &[];
+        }
+        parts
+    }
+
+    /// What a unit counts.
+    fn count(&self, unit: &Unit) -> u64 {
+        let scope = unit.scope.and_then(|s| self.envelopes[unit.envelope].scopes.get(s));
+        scope.zip(unit.item).map_or(0, |(scope, i)| scope.items[i].1)
+    }
+
     fn units(&self) -> impl Iterator<Item = Unit> + '_ {
         self.envelopes.iter().enumerate().flat_map(|(e, envelope)| {
             let alone = envelope.scopes.is_empty().then_some(Unit { envelope: e, scope: None, item: None });
@@ -266,8 +314,10 @@ fn field_len(payload: usize) -> usize {
 struct Packer<'a> {
     request: &'a Request,
     loose: &'a [Range<usize>],
-    max_bytes: usize,
+    most: Most,
     units: Vec<Unit>,
+    /// What the units count.
+    items: u64,
     /// Bytes of the part without the envelope that is open, and the payloads of the two that are.
     settled: usize,
     envelope: usize,
@@ -277,9 +327,10 @@ struct Packer<'a> {
 }
 
 impl<'a> Packer<'a> {
-    fn new(request: &'a Request, loose: &'a [Range<usize>], max_bytes: usize) -> Self {
+    fn new(request: &'a Request, loose: &'a [Range<usize>], most: Most) -> Self {
         let settled = loose.iter().map(Range::len).sum();
-        Packer { request, loose, max_bytes, units: Vec::new(), settled, envelope: 0, scope: 0, lengths: Vec::new() }
+        let (units, lengths) = (Vec::new(), Vec::new());
+        Packer { request, loose, most, units, items: 0, settled, envelope: 0, scope: 0, lengths }
     }
 
     /// The sizes after adding a unit: settled bytes, payload of the open envelope, payload of the open scope.
@@ -318,15 +369,23 @@ impl<'a> Packer<'a> {
         }
     }
 
-    fn takes(&self, unit: &Unit) -> bool {
-        if self.units.is_empty() {
-            return true;
-        }
+    /// The size of the part with one more unit.
+    fn size_with(&self, unit: &Unit) -> usize {
         let (settled, envelope, scope) = self.with(unit);
-        let size = Self::total(settled, envelope, unit.scope.map(|_| scope));
-        if size <= self.max_bytes {
+        Self::total(settled, envelope, unit.scope.map(|_| scope))
+    }
+
+    /// Whether the part keeps its bounds with one more unit.
+    fn fits(&self, unit: &Unit) -> bool {
+        self.items.saturating_add(self.request.count(unit)) <= self.most.items
+            && self.size_with(unit) <= self.most.bytes
+    }
+
+    fn takes(&self, unit: &Unit) -> bool {
+        if self.units.is_empty() || self.fits(unit) {
             return true;
         }
+        let size = self.size_with(unit);
         // A further part would copy the envelopes again. Where they dwarf the items, that multiplies the request.
         let Some(last) = self.units.last().filter(|last| last.envelope == unit.envelope) else { return false };
         let of = &self.request.envelopes[unit.envelope];
@@ -337,6 +396,7 @@ impl<'a> Packer<'a> {
 
     fn add(&mut self, unit: Unit) {
         (self.settled, self.envelope, self.scope) = self.with(&unit);
+        self.items = self.items.saturating_add(self.request.count(&unit));
         self.units.push(unit);
     }
 
@@ -346,7 +406,6 @@ impl<'a> Packer<'a> {
         self.measure();
         let mut out = Vec::with_capacity(size);
         let mut lengths = self.lengths.iter();
-        let mut count = 0;
         for range in self.loose {
             out.extend_from_slice(&bytes[range.clone()]);
         }
@@ -365,17 +424,16 @@ impl<'a> Packer<'a> {
                 out.push(SCOPE_TAG);
                 wire::put_varint(&mut out, lengths.next().copied().unwrap_or_default() as u64);
                 copy(&mut out, &scope.own.before);
-                for (range, counted) in same_scope.iter().filter_map(|unit| unit.item).map(|i| &scope.items[i]) {
+                for (range, _) in same_scope.iter().filter_map(|unit| unit.item).map(|i| &scope.items[i]) {
                     out.extend_from_slice(&bytes[range.clone()]);
-                    count += counted;
                 }
                 copy(&mut out, &scope.own.after);
             }
             copy(&mut out, &envelope.own.after);
         }
         debug_assert_eq!(out.len(), size, "the size was computed exactly");
-        let oversize = out.len() > self.max_bytes;
-        Part { bytes: Bytes::from(out), count, oversize }
+        let oversize = out.len() > self.most.bytes || self.items > self.most.items;
+        Part { bytes: Bytes::from(out), count: self.items, oversize }
     }
 
     /// Computes `lengths`.

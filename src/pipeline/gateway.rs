@@ -1,20 +1,20 @@
 //! One request through its pipelines: stages, rendering, room at every destination or at none, fan-out.
 
-use super::{Accepted, Destination, Ingest, Origin, Payload, Permit, Plan, Refusal, Request, Transport};
+use super::{
+    Accepted, Destination, Ingest, Origin, Payload, Plan, Refusal, Request, Transport,
+    commit::{Outcome, commit, shutting_down},
+};
 use crate::{
     otlp::{Bounds, Signal},
     telemetry::ReceiverMetrics,
 };
 use bytes::Bytes;
-use std::{future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
+use std::{future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc};
 use tokio::sync::Semaphore;
 
 /// Requests from this size on are worked on outside the async workers, so that one large request does not delay the
 /// small ones of other clients. At about 1 GB/s this is a tenth of a millisecond.
 const OFFLOAD_BYTES: usize = 128 << 10;
-
-/// What a client is told to wait when a queue is full.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// One step of a pipeline. It reads the request and adds to the plan; it never waits.
 pub trait Stage: Send + Sync + 'static {
@@ -47,13 +47,6 @@ pub struct Gateway {
     cpus: Arc<Semaphore>,
 }
 
-/// A pipeline's share of one request, ready to be queued.
-struct Outcome {
-    pipeline: Arc<Pipeline>,
-    passed: Option<Payload>,
-    rejected: u64,
-}
-
 impl Gateway {
     /// The pipelines fed by the receiver with this id.
     pub fn new(receiver: &str, pipelines: impl IntoIterator<Item = (Signal, Arc<Pipeline>)>, bounds: Bounds) -> Self {
@@ -78,7 +71,7 @@ impl Gateway {
         metrics.request_bytes(body.len());
         let (count, outcomes) = self.work(signal, body, origin, pipelines).await?;
         let answer = match outcomes {
-            Ok(outcomes) => commit(outcomes),
+            Ok(outcomes) => commit(outcomes, None).await,
             Err(refusal) => Err(refusal),
         };
         match &answer {
@@ -163,41 +156,10 @@ fn run(pipeline: &Arc<Pipeline>, request: &Request) -> Result<Outcome, Refusal> 
     Ok(Outcome { pipeline: pipeline.clone(), passed, rejected: rendered.rejected })
 }
 
-/// Reserves room at every destination of every pipeline, then queues everywhere. If one has no room, nothing is queued
-/// anywhere, so that the client's retry makes no duplicates.
-fn commit(outcomes: Vec<Outcome>) -> Result<Accepted, Refusal> {
-    let mut admitted: Vec<(&Arc<dyn Destination>, Permit, &Payload)> = Vec::new();
-    for Outcome { pipeline, passed, .. } in &outcomes {
-        let Some(payload) = passed else { continue };
-        for destination in &pipeline.destinations {
-            let bytes = payload.bytes.len() as u64;
-            let permit = destination.budget().try_reserve(bytes).map_err(|full| {
-                destination.refused(payload);
-                let message = format!("the queue of exporter {} is full: {full}", destination.id());
-                match bytes > destination.budget().max_bytes() {
-                    true => Refusal::TooLarge(message),
-                    false => Refusal::Overloaded { message, retry_after: RETRY_AFTER },
-                }
-            })?;
-            admitted.push((destination, permit, payload));
-        }
-    }
-    for (destination, permit, payload) in admitted {
-        destination.enqueue(permit, payload.clone());
-    }
-    let rejected = outcomes.iter().map(|outcome| outcome.rejected).max().unwrap_or_default();
-    let message = if rejected > 0 { format!("{rejected} items were blocked by policy") } else { String::new() };
-    Ok(Accepted { rejected, message })
-}
-
 /// A defect in a stage costs its request, not the connection it shares with other requests. What was being worked on
 /// is dropped whole; nothing of it is shared.
 fn unless_panicked<T>(work: impl FnOnce() -> Result<T, Refusal>) -> Result<T, Refusal> {
     std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
         Err(Refusal::Internal("the request hit a defect in tracegate and was not forwarded; see its log".into()))
     })
-}
-
-fn shutting_down() -> Refusal {
-    Refusal::Overloaded { message: "shutting down".into(), retry_after: RETRY_AFTER }
 }

@@ -110,7 +110,7 @@ impl Fault {
         match self {
             Fault::Refused(Refusal::TooLarge(_)) => Rejected::TooLarge,
             Fault::Refused(Refusal::Overloaded { .. }) => Rejected::Overloaded,
-            Fault::Refused(Refusal::Internal(_)) => Rejected::Internal,
+            Fault::Refused(Refusal::Internal(_) | Refusal::Undeliverable(_)) => Rejected::Internal,
             Fault::Refused(Refusal::Malformed(_) | Refusal::NoPipeline(_))
             | Fault::Framing(_)
             | Fault::Encoding(_)

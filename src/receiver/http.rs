@@ -266,7 +266,7 @@ fn failure(encoding: Encoding, fault: &Fault) -> Response<Reply> {
         Fault::Refused(Refusal::TooLarge(_)) => (StatusCode::PAYLOAD_TOO_LARGE, false),
         Fault::Refused(Refusal::Overloaded { .. }) => (StatusCode::SERVICE_UNAVAILABLE, false),
         Fault::Refused(Refusal::NoPipeline(_)) => (StatusCode::NOT_FOUND, false),
-        Fault::Refused(Refusal::Internal(_)) => (StatusCode::INTERNAL_SERVER_ERROR, false),
+        Fault::Refused(Refusal::Internal(_) | Refusal::Undeliverable(_)) => (StatusCode::INTERNAL_SERVER_ERROR, false),
         // 408 would be the word for it, but OTLP clients do not retry that, and the data was fine.
         Fault::Slow | Fault::Deadline => (StatusCode::SERVICE_UNAVAILABLE, false),
     };

@@ -3,7 +3,7 @@
 use crate::{
     exporter::{self, Outcome},
     otlp::Signal,
-    pipeline::{Budget, Destination, Payload, Permit},
+    pipeline::{Budget, Destination, OnFull, Payload, Permit, Queued},
     telemetry::{ExporterMetrics, Health},
 };
 use std::{
@@ -59,8 +59,25 @@ impl Destination for Measured {
         self.destination.budget()
     }
 
+    fn on_full(&self) -> OnFull {
+        self.destination.on_full()
+    }
+
+    fn max_request_bytes(&self) -> usize {
+        self.destination.max_request_bytes()
+    }
+
+    fn waits_for_result(&self) -> bool {
+        self.destination.waits_for_result()
+    }
+
     fn refused(&self, payload: &Payload) {
         self.metrics.enqueue_failed(payload.signal.items(), payload.count);
+        self.destination.refused(payload);
+    }
+
+    fn enqueue_all(&self, batch: Vec<Queued>) {
+        self.destination.enqueue_all(batch);
     }
 
     fn enqueue(&self, permit: Permit, payload: Payload) {
@@ -72,12 +89,12 @@ impl Destination for Measured {
     }
 }
 
-/// Shows the queue's size to the metrics, in requests as the Collector does.
+/// Shows the queue's size to the metrics, in the unit of its sizer as the Collector does.
 pub async fn sample_queue(destination: Arc<dyn Destination>, metrics: ExporterMetrics) {
-    metrics.queue_capacity(destination.budget().max_requests());
+    metrics.queue_capacity(destination.budget().capacity());
     let mut ticks = tokio::time::interval(QUEUE_SAMPLE);
     loop {
         ticks.tick().await;
-        metrics.queue_size(destination.budget().requests());
+        metrics.queue_size(destination.budget().size());
     }
 }

@@ -263,9 +263,13 @@ async fn no_batch_has_more_items_than_max_size() {
     let (queue, tally) = start(settings, &sender);
     enqueue(&*queue, payload("a", 3)).unwrap();
     enqueue(&*queue, payload("b", 103)).unwrap();
-    tally.ended(106).await;
+    tally.ended(104).await;
+    assert_eq!(tally.all(), [104, 0, 0, 0], "what is left of a split request waits for others");
+    assert_eq!(queue.drain(soon()).await, 0);
     let taken = sender.taken();
-    assert!(taken.iter().all(|names| names.len() <= 4), "{:?}", taken.iter().map(Vec::len).collect::<Vec<_>>());
+    let mut sizes: Vec<usize> = taken.iter().map(Vec::len).collect();
+    assert_eq!(sizes.pop(), Some(2));
+    assert_eq!(sizes, [4; 26]);
     let mut names = taken.concat();
     names.sort();
     let mut expected =
@@ -317,7 +321,7 @@ async fn a_dead_backend_fills_the_queue_to_its_bound_and_no_further() {
     let one = payload("a", 1);
     let size = one.bytes.len() as u64;
     let settings = Settings { max_bytes: 10 * size, max_requests: 1000, ..settings() };
-    let (queue, tally) = start(settings, &sender);
+    let (queue, tally) = start(settings.clone(), &sender);
     let taken = (0..100).filter(|_| enqueue(&*queue, one.clone()).is_ok()).count();
     assert_eq!(taken, 10);
     assert_eq!(queue.budget().bytes(), 10 * size);

@@ -3,10 +3,11 @@
 use super::{Shared, batch::Batch, item::Item};
 use crate::{
     exporter::{Failure, Outcome, Outgoing, Sender, Sent, retry::Backoff},
-    otlp::Signal,
-    otlp::split::{self, Part},
+    otlp::{
+        Signal,
+        split::{self, Most},
+    },
 };
-use bytes::Bytes;
 use std::{
     borrow::Cow,
     fmt,
@@ -20,8 +21,10 @@ enum GaveUp {
     Refused(Cow<'static, str>),
     /// It may have arrived, so it must not be repeated.
     Unconfirmed(Cow<'static, str>),
-    /// The time for retries is over; the last failure.
-    Elapsed(Cow<'static, str>),
+    /// The time for retries is over; the last failure, and when the backend wants to be asked again.
+    Elapsed(Cow<'static, str>, Option<Duration>),
+    /// The first failure, where nothing is tried again.
+    Once(Cow<'static, str>, Option<Duration>),
     /// The process stops before the next attempt is due.
     Stopping,
 }
@@ -29,8 +32,9 @@ enum GaveUp {
 impl fmt::Display for GaveUp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            GaveUp::Refused(what) | GaveUp::Unconfirmed(what) => f.write_str(what),
-            GaveUp::Elapsed(what) => write!(f, "no more retries left: {what}"),
+            GaveUp::Refused(what) | GaveUp::Unconfirmed(what) => write!(f, "not retryable error: {what}"),
+            GaveUp::Once(what, _) => f.write_str(what),
+            GaveUp::Elapsed(what, _) => write!(f, "no more retries left: {what}"),
             GaveUp::Stopping => f.write_str("shutting down"),
         }
     }
@@ -63,9 +67,10 @@ impl<S: Sender> Shared<S> {
                 }
             }
             Err(why) => {
-                let count = outgoing.count;
-                if let Some(outcome) = self.ends(signal, count, &why) {
-                    batch.items.into_iter().for_each(|item| item.settle_all(outcome));
+                self.log_end(signal, outgoing.count, &why);
+                for mut item in batch.items {
+                    let count = item.count();
+                    end(&mut item, count, &why);
                 }
             }
         }
@@ -73,18 +78,18 @@ impl<S: Sender> Shared<S> {
 
     /// Sends one original request, in parts if it is beyond a bound.
     async fn deliver_one(&self, mut item: Item) {
-        let (signal, count) = (item.signal(), item.payload.count);
-        let bounds = self.settings.bounds();
-        if item.bytes().len() <= bounds.bytes && count <= bounds.items {
+        let (signal, count) = (item.signal(), item.count());
+        let max = self.settings.max_request_bytes;
+        if item.bytes().len() <= max {
             let outgoing = Outgoing { signal, parts: vec![item.bytes().clone()], count };
             return self.deliver_part(&mut item, outgoing).await;
         }
-        for part in split_within(signal, item.bytes(), count, bounds) {
-            if part.bytes.len() > self.settings.max_request_bytes {
-                let (size, max) = (part.bytes.len(), self.settings.max_request_bytes);
+        for part in split::fill(signal, item.bytes(), None, Most { bytes: max, items: u64::MAX }) {
+            let size = part.bytes.len();
+            if size > max {
                 let what = format!("{size} bytes that cannot be split are beyond the limit of {max} for a request");
                 self.ledger.log_drop(signal, part.count, &what);
-                item.settle(Outcome::Dropped, part.count);
+                item.settle_because(Outcome::Dropped, part.count, &what);
                 continue;
             }
             let outgoing = Outgoing { signal, parts: vec![part.bytes], count: part.count };
@@ -101,20 +106,17 @@ impl<S: Sender> Shared<S> {
                 item.settle(Outcome::Sent, count - rejected);
             }
             Err(why) => {
-                if let Some(outcome) = self.ends(signal, count, &why) {
-                    item.settle(outcome, count);
-                }
+                self.log_end(signal, count, &why);
+                end(item, count, &why);
             }
         }
     }
 
-    /// Logs the end of `items`. `None` when they stay unsettled: given up by the drain, which reports them.
-    fn ends(&self, signal: Signal, items: u64, why: &GaveUp) -> Option<Outcome> {
-        if matches!(why, GaveUp::Stopping) {
-            return None;
+    /// Logs the end of `items`, unless the drain gave them up, which reports them.
+    fn log_end(&self, signal: Signal, items: u64, why: &GaveUp) {
+        if !matches!(why, GaveUp::Stopping) {
+            self.ledger.log_drop(signal, items, why);
         }
-        self.ledger.log_drop(signal, items, why);
-        Some(Outcome::SendFailed)
     }
 
     /// Sends until it is taken, or there is no point in trying again.
@@ -128,7 +130,12 @@ impl<S: Sender> Shared<S> {
                 Err(Failure::Unconfirmed { what }) => return Err(GaveUp::Unconfirmed(what)),
                 Err(Failure::Retryable { what, after }) => (what, after),
             };
-            let Some(delay) = backoff.next(began.elapsed(), after) else { return Err(GaveUp::Elapsed(what)) };
+            let Some(delay) = backoff.next(began.elapsed(), after) else {
+                return Err(match self.settings.retry.enabled {
+                    true => GaveUp::Elapsed(what, after),
+                    false => GaveUp::Once(what, after),
+                });
+            };
             self.ledger.log_retry(outgoing.signal, delay, &what);
             self.ledger.observer.retried(outgoing.signal);
             self.pause(delay, after.is_some()).await?;
@@ -158,46 +165,23 @@ impl<S: Sender> Shared<S> {
     }
 }
 
+/// Enters `items` as ended without having been taken. What is given up because the process stops stays unsettled, and
+/// is reported by going.
+fn end(item: &mut Item, items: u64, why: &GaveUp) {
+    match why {
+        GaveUp::Stopping => {}
+        GaveUp::Refused(_) | GaveUp::Unconfirmed(_) => item.settle_because(Outcome::SendFailed, items, why),
+        GaveUp::Elapsed(_, after) | GaveUp::Once(_, after) => item.give_up(items, why, *after),
+    }
+}
+
 /// Enters a merged batch as taken. Which of its requests had the rejected items is not known; only sums are reported.
 fn settle_merged(batch: Batch, sent: Sent) {
     let mut rejected = sent.rejected;
     for mut item in batch.items {
-        let here = rejected.min(item.payload.count);
+        let count = item.count();
+        let here = rejected.min(count);
         rejected -= here;
-        item.settle(Outcome::Rejected, here);
-        item.settle_all(Outcome::Sent);
+        item.settle_merged(sent.rejected, here, count - here);
     }
-}
-
-/// The bounds one request has to keep.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
-    pub(super) bytes: usize,
-    pub(super) items: u64,
-}
-
-/// Splits a request until every part keeps the bounds or is a single item.
-fn split_within(signal: Signal, bytes: &Bytes, count: u64, bounds: Bounds) -> Vec<Part> {
-    let mut done = Vec::new();
-    let mut todo = vec![Part { bytes: bytes.clone(), count, oversize: false }];
-    while let Some(part) = todo.pop() {
-        let too_many = part.count > bounds.items;
-        if part.oversize || (part.bytes.len() <= bounds.bytes && !too_many) {
-            done.push(part);
-            continue;
-        }
-        let mut max_bytes = bounds.bytes;
-        if too_many {
-            // Bytes are what can be split by; an even share of them comes near the wanted number of items.
-            let shares = usize::try_from(part.count.div_ceil(bounds.items)).unwrap_or(usize::MAX);
-            max_bytes = max_bytes.min(part.bytes.len() / shares.max(2)).max(1);
-        }
-        let mut parts = split::split(signal, &part.bytes, max_bytes);
-        if parts.len() == 1 {
-            done.append(&mut parts);
-        } else {
-            todo.extend(parts.into_iter().rev());
-        }
-    }
-    done
 }

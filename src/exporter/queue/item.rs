@@ -3,7 +3,8 @@
 use crate::{
     exporter::{Observer, Outcome},
     otlp::Signal,
-    pipeline::{Payload, Permit},
+    otlp::split::Part,
+    pipeline::{Payload, Permit, Piece, Queued, Undelivered},
 };
 use bytes::Bytes;
 use std::{
@@ -19,43 +20,116 @@ use std::{
 /// abort nor a panic loses items from the count.
 #[derive(Debug)]
 pub(in crate::exporter) struct Item {
-    pub(in crate::exporter) payload: Payload,
+    queued: Queued,
     unsettled: u64,
     ledger: Arc<Ledger>,
-    _permit: Permit,
 }
 
 impl Item {
     pub(in crate::exporter) fn new(ledger: Arc<Ledger>, permit: Permit, payload: Payload) -> Self {
-        Item { unsettled: payload.count, payload, ledger, _permit: permit }
+        Item::from(ledger, Queued { payload, permit, reply: None })
+    }
+
+    pub(in crate::exporter) fn from(ledger: Arc<Ledger>, queued: Queued) -> Self {
+        Item { unsettled: queued.payload.count, queued, ledger }
     }
 
     pub(in crate::exporter) fn signal(&self) -> Signal {
-        self.payload.signal
+        self.queued.payload.signal
     }
 
     pub(in crate::exporter) fn bytes(&self) -> &Bytes {
-        &self.payload.bytes
+        &self.queued.payload.bytes
+    }
+
+    /// Spans, log records or metric data points in it.
+    pub(in crate::exporter) fn count(&self) -> u64 {
+        self.queued.payload.count
     }
 
     /// Enters `items` of this payload as ended.
     pub(in crate::exporter) fn settle(&mut self, outcome: Outcome, items: u64) {
-        let items = items.min(self.unsettled);
-        self.unsettled -= items;
-        self.ledger.enter(outcome, self.payload.signal, items);
+        self.enter(outcome, items, || match outcome {
+            Outcome::Rejected => "the destination rejected them".to_owned(),
+            _ => "could not be sent".to_owned(),
+        });
+    }
+
+    /// Enters `items` as ended for good, with the reason for whoever waits.
+    pub(in crate::exporter) fn settle_because(&mut self, outcome: Outcome, items: u64, why: &dyn fmt::Display) {
+        self.enter(outcome, items, || why.to_string());
+    }
+
+    /// Enters `items` as given up, though sending them again later may help.
+    pub(in crate::exporter) fn give_up(&mut self, items: u64, why: &dyn fmt::Display, after: Option<Duration>) {
+        if let Some(reply) = &self.queued.reply {
+            reply.failed(Undelivered::Unavailable { what: why.to_string(), after });
+        }
+        self.report(Outcome::SendFailed, items);
+    }
+
+    /// Enters what became of it in a batch of which `around` items were rejected, though nobody knows whose: for the
+    /// sums `rejected` of them are its own, and whoever waits hears how it is.
+    pub(in crate::exporter) fn settle_merged(&mut self, around: u64, rejected: u64, sent: u64) {
+        if let Some(reply) = &self.queued.reply {
+            reply.delivered(rejected + sent);
+            if around > 0 {
+                reply.rejected_around(around);
+            }
+        }
+        self.report(Outcome::Rejected, rejected);
+        self.report(Outcome::Sent, sent);
     }
 
     /// Enters everything that is left.
     pub(in crate::exporter) fn settle_all(mut self, outcome: Outcome) {
         self.settle(outcome, self.unsettled);
     }
+
+    fn enter(&mut self, outcome: Outcome, items: u64, why: impl FnOnce() -> String) {
+        let items = items.min(self.unsettled);
+        match (&self.queued.reply, outcome) {
+            (None, _) => {}
+            (Some(reply), Outcome::Sent) => reply.delivered(items),
+            (Some(reply), _) => reply.rejected(items, why),
+        }
+        self.report(outcome, items);
+    }
+
+    fn report(&mut self, outcome: Outcome, items: u64) {
+        let items = items.min(self.unsettled);
+        self.unsettled -= items;
+        self.ledger.enter(outcome, self.signal(), items);
+    }
+}
+
+impl Piece for Item {
+    fn payload(&self) -> &Payload {
+        &self.queued.payload
+    }
+
+    fn take(&mut self, part: Part) -> Self {
+        let taken = Item::from(self.ledger.clone(), self.queued.take(part));
+        self.unsettled = self.queued.payload.count;
+        taken
+    }
+
+    fn keep(&mut self, part: Part) {
+        self.queued.keep(part);
+    }
 }
 
 impl Drop for Item {
     fn drop(&mut self) {
         if self.unsettled > 0 {
-            self.ledger.left.fetch_add(self.unsettled, Ordering::Relaxed);
-            self.ledger.enter(Outcome::Dropped, self.payload.signal, self.unsettled);
+            if let Some(reply) = &self.queued.reply {
+                reply.failed(match std::thread::panicking() {
+                    true => Undelivered::Defect("the request hit a defect in tracegate; see its log"),
+                    false => Undelivered::Unavailable { what: "shutting down".to_owned(), after: None },
+                });
+            }
+            self.ledger.abandoned.fetch_add(self.unsettled, Ordering::Relaxed);
+            self.ledger.enter(Outcome::Dropped, self.signal(), self.unsettled);
         }
     }
 }
@@ -64,8 +138,9 @@ impl Drop for Item {
 pub(in crate::exporter) struct Ledger {
     pub(in crate::exporter) exporter: Arc<str>,
     pub(in crate::exporter) observer: Arc<dyn Observer>,
-    left: AtomicU64,
+    abandoned: AtomicU64,
     drops: LogLimit,
+    full: LogLimit,
     retries: LogLimit,
 }
 
@@ -74,8 +149,9 @@ impl Ledger {
         Ledger {
             exporter: exporter.into(),
             observer,
-            left: AtomicU64::new(0),
+            abandoned: AtomicU64::new(0),
             drops: LogLimit::every(Duration::from_secs(1)),
+            full: LogLimit::every(Duration::from_secs(10)),
             retries: LogLimit::every(Duration::from_secs(10)),
         }
     }
@@ -87,8 +163,8 @@ impl Ledger {
     }
 
     /// Items that went without an end of their own so far: aborted, or in the hands of a worker that panicked.
-    pub(in crate::exporter) fn left(&self) -> u64 {
-        self.left.load(Ordering::Relaxed)
+    pub(in crate::exporter) fn abandoned(&self) -> u64 {
+        self.abandoned.load(Ordering::Relaxed)
     }
 
     /// Logs that an attempt failed, at most every ten seconds: a backend that is away shows in the log, and does not
@@ -102,6 +178,19 @@ impl Ledger {
                 delay = ?delay,
                 suppressed = silent,
                 "exporting failed; will try again"
+            );
+        }
+    }
+
+    /// Logs that a payload found no room and is lost for this destination, at most every ten seconds.
+    pub(in crate::exporter) fn log_no_room(&self, signal: Signal, items: u64) {
+        if let Some(silent) = self.full.allows(Instant::now()) {
+            tracing::error!(
+                exporter = %self.exporter,
+                signal = signal.name(),
+                items,
+                suppressed = silent,
+                "sending queue is full; dropping data for this exporter alone, as on_full says"
             );
         }
     }

@@ -1,36 +1,44 @@
 //! The Collector's `sending_queue`, and what the queue makes of it.
 
-use super::{batch::Batching, deliver::Bounds};
 use crate::{
     config::{
         ConfigError,
         types::{ByteSize, Duration, present},
     },
-    exporter::{Later, retry::RetryConfig},
+    exporter::retry::RetryConfig,
+    pipeline::{OnFull, Sizer, gather::Batching},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
+use std::{collections::HashSet, sync::Arc};
 
 /// The largest request sent, before compression (OTLP specification, client request limit).
 pub const MAX_REQUEST_BYTES: ByteSize = ByteSize(64 * 1024 * 1024);
+
+/// A queue whose sizer does not count requests still has some overhead for each: no more of them than this share of the
+/// byte bound.
+const BYTES_PER_REQUEST: u64 = 256;
 
 /// The Collector's `sending_queue`, with a bound in bytes that is always on.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QueueConfig {
-    /// Always true for now.
+    /// Without a queue every request is sent at once and its answer waits for the backend's.
     pub enabled: bool,
     /// Requests sent at the same time.
     pub num_consumers: usize,
     /// The bound, in the unit of `sizer`.
     pub queue_size: u64,
-    /// The unit of `queue_size`.
-    pub sizer: Sizer,
+    /// The unit of `queue_size`; requests when absent.
+    pub sizer: Option<Sizer>,
     /// Our own bound in bytes, whatever the sizer: everything that waits or is being sent or retried.
     pub max_bytes: ByteSize,
-    /// Not supported yet when true.
+    /// A request that finds no room waits for it, for at most 30 seconds.
     pub block_on_overflow: bool,
-    /// Not supported yet when true.
+    /// The answer waits until the backend has answered, and is like it.
     pub wait_for_result: bool,
+    /// Our own: what happens to a request that finds no room.
+    #[serde(deserialize_with = "on_full")]
+    pub on_full: OnFull,
     /// Not supported yet: the queue is in memory.
     pub storage: Option<String>,
     /// Merges requests before they are sent; absent means every request leaves as it came.
@@ -44,26 +52,24 @@ impl Default for QueueConfig {
             enabled: true,
             num_consumers: 10,
             queue_size: 1000,
-            sizer: Sizer::Requests,
+            sizer: None,
             max_bytes: ByteSize(128 * 1024 * 1024),
             block_on_overflow: false,
             wait_for_result: false,
+            on_full: OnFull::Refuse,
             storage: None,
             batch: None,
         }
     }
 }
 
-/// What sizes are counted in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Sizer {
-    /// Export requests.
-    Requests,
-    /// Spans, log records or metric data points.
-    Items,
-    /// Bytes in protobuf form.
-    Bytes,
+fn on_full<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OnFull, D::Error> {
+    match String::deserialize(deserializer)?.as_str() {
+        "refuse" => Ok(OnFull::Refuse),
+        "drop" => Ok(OnFull::Drop),
+        "dead_letter" => Err(D::Error::custom("dead_letter is not in this version; use refuse or drop")),
+        _ => Err(D::Error::custom("unknown choice; use refuse or drop")),
+    }
 }
 
 /// The Collector's `sending_queue.batch`.
@@ -81,7 +87,16 @@ pub struct BatchConfig {
     /// Our own bound: requests are not merged beyond this many bytes. The default is what a gRPC server takes when
     /// nobody configured it.
     pub max_bytes: ByteSize,
-    partition: Option<Later>,
+    /// Requests that differ in this are not merged.
+    pub partition: Partition,
+}
+
+/// The Collector's `sending_queue.batch.partition`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Partition {
+    /// Names of the client's metadata, where a receiver's `include_metadata` keeps it.
+    pub metadata_keys: Vec<String>,
 }
 
 impl Default for BatchConfig {
@@ -92,7 +107,7 @@ impl Default for BatchConfig {
             max_size: 0,
             sizer: None,
             max_bytes: ByteSize(4 * 1024 * 1024),
-            partition: None,
+            partition: Partition::default(),
         }
     }
 }
@@ -104,21 +119,11 @@ impl QueueConfig {
     /// [`ConfigError`] with its path below the exporter.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let invalid = |what: &str| Err(ConfigError::new("sending_queue", what));
-        let later = |key: &str, hint: &str| {
-            let path = format!("sending_queue::{key}");
-            Err(ConfigError::new(path, "this is not supported yet").with_hint(hint))
-        };
+        if self.max_bytes.0 == 0 {
+            return invalid("`max_bytes` must be positive");
+        }
         if !self.enabled {
-            return later("enabled", "the queue is always on; remove the key");
-        }
-        if self.storage.as_deref().is_some_and(|id| !id.is_empty()) {
-            return later("storage", "the queue is in memory and is lost when the process is killed; remove the key");
-        }
-        if self.block_on_overflow {
-            return later("block_on_overflow", "a full queue refuses requests retryably; remove the key");
-        }
-        if self.wait_for_result {
-            return later("wait_for_result", "requests are answered when the queue has taken them; remove the key");
+            return self.on_full_alone();
         }
         if self.num_consumers == 0 {
             return invalid("`num_consumers` must be positive");
@@ -129,13 +134,31 @@ impl QueueConfig {
         if self.queue_size == 0 {
             return invalid("`queue_size` must be positive");
         }
-        if self.sizer == Sizer::Items {
-            return later("sizer", "use requests or bytes");
+        if self.storage.as_deref().is_some_and(|id| !id.is_empty()) {
+            if self.wait_for_result {
+                return invalid("`wait_for_result` is not supported with a persistent queue configured with `storage`");
+            }
+            return Err(ConfigError::new("sending_queue::storage", "not in this version; remove it")
+                .with_hint("the queue is in memory and is lost when the process is killed"));
         }
-        if self.max_bytes.0 == 0 {
-            return invalid("`max_bytes` must be positive");
-        }
+        self.on_full_alone()?;
         self.batch.as_ref().map_or(Ok(()), |batch| batch.validate(self))
+    }
+
+    /// A destination that drops what finds no room is independent of the answer, so the answer cannot wait for it.
+    fn on_full_alone(&self) -> Result<(), ConfigError> {
+        let with = match self.on_full {
+            OnFull::Drop if !self.enabled => "enabled: false",
+            OnFull::Drop if self.wait_for_result => "wait_for_result",
+            OnFull::Drop if self.block_on_overflow => "block_on_overflow",
+            _ => return Ok(()),
+        };
+        let what = format!("`drop` lets nobody wait for this exporter and cannot be combined with `{with}`");
+        Err(ConfigError::new("sending_queue::on_full", what).with_hint("remove one of them"))
+    }
+
+    fn sizer(&self) -> Sizer {
+        self.sizer.unwrap_or(Sizer::Requests)
     }
 }
 
@@ -143,17 +166,14 @@ impl QueueConfig {
 const MAX_CONSUMERS: usize = 10_000;
 
 impl BatchConfig {
+    /// An absent sizer is the queue's own, or items where that counts requests.
     fn sizer(&self, queue: &QueueConfig) -> Sizer {
-        match (self.sizer, queue.sizer) {
-            (Some(own), _) => own,
-            (None, Sizer::Requests) => Sizer::Items,
-            (None, inherited) => inherited,
-        }
+        self.sizer.or(queue.sizer.filter(|&sizer| sizer != Sizer::Requests)).unwrap_or(Sizer::Items)
     }
 
     fn validate(&self, queue: &QueueConfig) -> Result<(), ConfigError> {
         let invalid = |what: String| Err(ConfigError::new("sending_queue::batch", what));
-        if self.sizer == Some(Sizer::Requests) {
+        if self.sizer(queue) == Sizer::Requests {
             return invalid("`batch` supports only `items` or `bytes` sizer, found \"requests\"".into());
         }
         if self.flush_timeout.is_zero() {
@@ -165,27 +185,55 @@ impl BatchConfig {
                 self.max_size, self.min_size
             ));
         }
-        if self.sizer(queue) == queue.sizer && self.min_size > queue.queue_size {
+        if self.sizer(queue) == queue.sizer() && self.min_size > queue.queue_size {
             return Err(ConfigError::new("sending_queue", "`min_size` must be less than or equal to `queue_size`"));
         }
         if self.max_bytes.0 == 0 {
             return invalid("`max_bytes` must be positive".into());
         }
-        Ok(())
+        distinct(&self.partition.metadata_keys).map_err(|error| error.under(&["sending_queue", "batch", "partition"]))
     }
 }
 
+/// Refuses a list of metadata keys that names one twice.
+///
+/// # Errors
+/// [`ConfigError`] with the Collector's text.
+pub fn distinct(keys: &[String]) -> Result<(), ConfigError> {
+    let mut seen = HashSet::new();
+    for key in keys {
+        let key = key.to_ascii_lowercase();
+        if !seen.insert(key.clone()) {
+            let what = format!("duplicate entry in metadata_keys: {key:?} (case-insensitive)");
+            return Err(ConfigError::new("", what));
+        }
+    }
+    Ok(())
+}
+
 /// A queue's bounds and behaviour, resolved from configuration.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// Workers; requests sent at the same time.
     pub consumers: usize,
+    /// Nothing is queued: every request is sent at once, beside all others.
+    pub unqueued: bool,
+    /// What the queue's size is shown in.
+    pub sizer: Sizer,
     /// Bytes queued, being sent or being retried.
     pub max_bytes: u64,
     /// Requests queued, being sent or being retried.
     pub max_requests: u64,
+    /// Spans, log records and metric data points queued, being sent or being retried.
+    pub max_items: u64,
+    /// What happens to a request that finds no room.
+    pub on_full: OnFull,
+    /// Answers wait for the backend's.
+    pub waits_for_result: bool,
     /// Merging, if any.
     pub batch: Option<Batching>,
+    /// Names of the client's metadata; requests that differ in its values are not merged.
+    pub partition: Arc<[String]>,
     /// When to try again.
     pub retry: RetryConfig,
     /// No request sent is larger, before compression.
@@ -195,36 +243,37 @@ pub struct Settings {
 impl Settings {
     /// Resolves validated configuration.
     pub fn new(queue: &QueueConfig, retry: RetryConfig, max_request_bytes: ByteSize) -> Self {
-        let in_bytes = queue.sizer == Sizer::Bytes;
         let max_request_bytes = usize::try_from(max_request_bytes.0).unwrap_or(usize::MAX);
-        let batch = queue.batch.as_ref().map(|batch| Batching {
-            flush_timeout: batch.flush_timeout.get(),
-            by_bytes: batch.sizer(queue) == Sizer::Bytes,
-            min_size: batch.min_size,
-            max_size: batch.max_size,
-            max_bytes: batch.max_bytes.0.min(max_request_bytes as u64),
-        });
+        let batch = queue.batch.as_ref().filter(|_| queue.enabled);
+        let max_bytes = queue.max_bytes.0;
+        let many_requests = (max_bytes / BYTES_PER_REQUEST).max(1);
+        let (max_bytes, max_requests, max_items) = match queue.sizer() {
+            _ if !queue.enabled => (max_bytes, many_requests, u64::MAX),
+            Sizer::Requests => (max_bytes, queue.queue_size, u64::MAX),
+            Sizer::Items => (max_bytes, many_requests, queue.queue_size),
+            Sizer::Bytes => (max_bytes.min(queue.queue_size), many_requests, u64::MAX),
+        };
+        let keys = batch.map(|batch| batch.partition.metadata_keys.iter().map(|key| key.to_ascii_lowercase()));
         Settings {
             consumers: queue.num_consumers,
-            max_bytes: if in_bytes { queue.max_bytes.0.min(queue.queue_size) } else { queue.max_bytes.0 },
-            max_requests: if in_bytes { u64::MAX } else { queue.queue_size },
-            batch,
+            unqueued: !queue.enabled,
+            sizer: queue.sizer(),
+            max_bytes,
+            max_requests,
+            max_items,
+            on_full: if queue.block_on_overflow && queue.enabled { OnFull::Wait } else { queue.on_full },
+            waits_for_result: queue.wait_for_result || !queue.enabled,
+            batch: batch.map(|batch| Batching {
+                flush_timeout: batch.flush_timeout.get(),
+                by_bytes: batch.sizer(queue) == Sizer::Bytes,
+                min_size: batch.min_size,
+                max_size: batch.max_size,
+                max_bytes: batch.max_bytes.0.min(max_request_bytes as u64),
+            }),
+            partition: keys.into_iter().flatten().collect(),
             retry,
             max_request_bytes,
         }
-    }
-
-    /// What a single request has to keep; larger ones are split.
-    pub(super) fn bounds(&self) -> Bounds {
-        let mut bounds = Bounds { bytes: self.max_request_bytes, items: u64::MAX };
-        if let Some(batch) = self.batch.filter(|batch| batch.max_size > 0) {
-            if batch.by_bytes {
-                bounds.bytes = bounds.bytes.min(usize::try_from(batch.max_size).unwrap_or(usize::MAX));
-            } else {
-                bounds.items = batch.max_size;
-            }
-        }
-        bounds
     }
 }
 
@@ -252,11 +301,12 @@ mod tests {
     fn defaults_are_the_collectors() {
         let queue = read(json!({}));
         assert!(queue.enabled && queue.batch.is_none());
-        assert_eq!((queue.num_consumers, queue.queue_size, queue.sizer), (10, 1000, Sizer::Requests));
+        assert_eq!((queue.num_consumers, queue.queue_size, queue.sizer()), (10, 1000, Sizer::Requests));
         let batch = read(json!({"batch": {}})).batch.unwrap();
         assert_eq!((batch.flush_timeout, batch.min_size, batch.max_size), (Duration::millis(200), 8192, 0));
         assert_eq!(batch.sizer(&queue), Sizer::Items);
         assert_eq!(batch.sizer(&read(json!({"sizer": "bytes"}))), Sizer::Bytes);
+        assert_eq!(batch.partition.metadata_keys, Vec::<String>::new());
         assert!(queue.validate().is_ok());
     }
 
@@ -283,28 +333,65 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_later_is_refused_by_name() {
-        for (key, value) in [
-            ("enabled", json!(false)),
-            ("storage", json!("file_storage")),
-            ("block_on_overflow", json!(true)),
-            ("wait_for_result", json!(true)),
-            ("sizer", json!("items")),
-        ] {
-            let text = error(json!({ key: value }));
-            assert!(text.starts_with(&format!("sending_queue::{key}: ")), "{text}");
-        }
-        let partition = json!({"batch": {"partition": {"metadata_keys": ["a"]}}});
-        assert!(serde_json::from_value::<QueueConfig>(partition).is_err());
+    fn storage_and_dead_letter_come_later_and_are_refused_by_name() {
+        let storage = error(json!({"storage": "file_storage"}));
+        assert!(storage.starts_with("sending_queue::storage: not in this version; remove it"), "{storage}");
+        assert_eq!(
+            error(json!({"storage": "file_storage", "wait_for_result": true})),
+            "sending_queue: `wait_for_result` is not supported with a persistent queue configured with `storage`"
+        );
+        let dead = serde_json::from_value::<QueueConfig>(json!({"on_full": "dead_letter"})).unwrap_err().to_string();
+        assert!(dead.contains("dead_letter is not in this version"), "{dead}");
+        assert!(serde_json::from_value::<QueueConfig>(json!({"on_full": "dorp"})).is_err());
         assert!(serde_json::from_value::<QueueConfig>(json!({"queue_sise": 1})).is_err());
+        assert!(serde_json::from_value::<QueueConfig>(json!({"batch": {"partition": {"metadata_key": []}}})).is_err());
+    }
+
+    #[test]
+    fn metadata_keys_are_distinct_in_any_case() {
+        let partition = json!({"batch": {"partition": {"metadata_keys": ["X-Tenant", "a", "x-tenant"]}}});
+        assert_eq!(
+            error(partition),
+            "sending_queue::batch::partition: duplicate entry in metadata_keys: \"x-tenant\" (case-insensitive)"
+        );
+    }
+
+    #[test]
+    fn nobody_waits_for_a_destination_that_drops() {
+        for (key, value) in [("enabled", false), ("wait_for_result", true), ("block_on_overflow", true)] {
+            let text = error(json!({"on_full": "drop", key: value}));
+            assert!(
+                text.starts_with("sending_queue::on_full: `drop` lets nobody wait") && text.contains(key),
+                "{text}"
+            );
+        }
+        assert!(read(json!({"on_full": "drop"})).validate().is_ok());
+    }
+
+    /// As in the Collector, which does not look at a queue that is off.
+    #[test]
+    fn without_a_queue_its_other_keys_do_not_count() {
+        let off =
+            read(json!({"enabled": false, "num_consumers": 0, "queue_size": 0, "batch": {"flush_timeout": "0s"}}));
+        assert!(off.validate().is_ok());
+        let settings = Settings::new(&off, RetryConfig::default(), MAX_REQUEST_BYTES);
+        assert!(settings.unqueued && settings.waits_for_result && settings.batch.is_none());
     }
 
     #[test]
     fn the_byte_bound_is_always_on() {
         let settings = |value| Settings::new(&read(value), RetryConfig::default(), MAX_REQUEST_BYTES);
-        assert_eq!(settings(json!({})).max_bytes, 128 << 20);
-        let bytes = settings(json!({"sizer": "bytes", "queue_size": 1000}));
-        assert_eq!((bytes.max_bytes, bytes.max_requests), (1000, u64::MAX));
-        assert_eq!(settings(json!({"sizer": "bytes", "queue_size": u64::MAX})).max_bytes, 128 << 20);
+        let all = |value| {
+            let settings = settings(value);
+            (settings.max_bytes, settings.max_requests, settings.max_items)
+        };
+        let (whole, many) = (128 << 20, (128 << 20) / 256);
+        assert_eq!(all(json!({})), (whole, 1000, u64::MAX));
+        assert_eq!(all(json!({"sizer": "bytes", "queue_size": 1000})), (1000, many, u64::MAX));
+        assert_eq!(all(json!({"sizer": "bytes", "queue_size": u64::MAX})), (whole, many, u64::MAX));
+        assert_eq!(all(json!({"sizer": "items", "queue_size": 1000})), (whole, many, 1000));
+        assert_eq!(settings(json!({"block_on_overflow": true})).on_full, OnFull::Wait);
+        assert_eq!(settings(json!({"on_full": "drop"})).on_full, OnFull::Drop);
+        assert!(settings(json!({"wait_for_result": true})).waits_for_result);
     }
 }
