@@ -2,6 +2,7 @@
 //! exporters start first and receivers last, stopping goes the other way, and a reload
 //! exchanges what changed while the rest runs on.
 
+mod batch;
 mod blueprint;
 mod enforce;
 mod graph;

@@ -23,5 +23,7 @@ pub use display_safe::{display_safe, display_safe_lines};
 pub use health::Health;
 pub use names::{Items, Metric};
 pub use prometheus::Prometheus;
-pub use recorders::{ExporterMetrics, MaskMetrics, MemoryLimiterMetrics, PipelineMetrics, ReceiverMetrics};
+pub use recorders::{
+    BatchMetrics, ExporterMetrics, MaskMetrics, MemoryLimiterMetrics, PipelineMetrics, ReceiverMetrics,
+};
 pub use settings::Telemetry;

@@ -61,8 +61,8 @@ async fn serve(blueprint: Blueprint, args: &RunArgs) -> anyhow::Result<()> {
         given_up = drain => tracing::info!(items_given_up = given_up, "stopped"),
         // Whoever asks twice does not want to wait.
         _ = async { tokio::select! { _ = terminate.recv() => (), _ = interrupt.recv() => () } } => {
-            let requests = backlog.requests();
-            tracing::warn!(requests, "stopped at once by a second signal; the requests that were queued are lost");
+            let items = backlog.items();
+            tracing::warn!(items, "stopped at once by a second signal; what was queued is lost");
         }
     }
     Ok(())

@@ -24,6 +24,8 @@ struct Room {
     waiting: AtomicUsize,
     freed: Arc<Notify>,
     closed: AtomicBool,
+    /// The process stops, see [`Budget::stop_waiting`].
+    stopping: Notify,
 }
 
 /// What sizes are counted in.
@@ -117,6 +119,7 @@ impl Budget {
             waiting: AtomicUsize::new(0),
             freed: Arc::default(),
             closed: AtomicBool::new(false),
+            stopping: Notify::new(),
         }))
     }
 
@@ -235,6 +238,17 @@ impl Budget {
     pub fn stop_waiting(&self) {
         self.0.closed.store(true, Ordering::SeqCst);
         self.0.freed.notify_waiters();
+        self.0.stopping.notify_waiters();
+    }
+
+    /// Resolves when [`Budget::stop_waiting`] was called.
+    pub async fn stopped_waiting(&self) {
+        let stopping = self.0.stopping.notified();
+        let mut stopping = std::pin::pin!(stopping);
+        stopping.as_mut().enable();
+        if !self.has_stopped_waiting() {
+            stopping.await;
+        }
     }
 
     /// Whether [`Budget::stop_waiting`] was called.

@@ -2,6 +2,7 @@
 
 use super::{
     Blueprint,
+    batch::Batches,
     observe::{Measured, Watcher, sample_queue},
     registry::{Exporter, Processor},
     running::StartError,
@@ -53,12 +54,23 @@ impl RunningExporter {
     }
 }
 
-/// One stage per configured processor, shared by the pipelines that name it.
-pub fn stages(blueprint: &Blueprint) -> Result<BTreeMap<ComponentId, Arc<dyn Stage>>, StartError> {
+/// The processors of a configuration, shared by the pipelines that name them.
+pub struct Processors {
+    stages: BTreeMap<ComponentId, Arc<dyn Stage>>,
+    batches: Batches,
+}
+
+/// One stage per configured processor.
+pub fn processors(blueprint: &Blueprint) -> Result<Processors, StartError> {
+    let batches = Batches::new(blueprint)?;
     let mut stages: BTreeMap<ComponentId, Arc<dyn Stage>> = BTreeMap::new();
     for (id, config) in &blueprint.processors {
         let name = id.to_string();
         let stage: Arc<dyn Stage> = match config {
+            Processor::Batch(_) => match batches.stage(id) {
+                Some(stage) => stage,
+                None => continue,
+            },
             Processor::MemoryLimiter(config) => Arc::new(
                 MemoryLimiter::new(&name, config)
                     .map_err(|error| ConfigError::at(&["processors", &name], error.to_string()))?,
@@ -68,7 +80,7 @@ pub fn stages(blueprint: &Blueprint) -> Result<BTreeMap<ComponentId, Arc<dyn Sta
         };
         stages.insert(id.clone(), stage);
     }
-    Ok(stages)
+    Ok(Processors { stages, batches })
 }
 
 /// The pipelines, each with its configuration.
@@ -78,13 +90,14 @@ impl Pipelines {
     /// Connects stages and exporters as the blueprint says.
     pub fn connect(
         blueprint: &Blueprint,
-        stages: &BTreeMap<ComponentId, Arc<dyn Stage>>,
+        processors: &Processors,
         exporters: &BTreeMap<ComponentId, RunningExporter>,
     ) -> Pipelines {
         let destination = |id| exporters.get(id).map(|exporter| exporter.destination.clone());
         let connected = blueprint.layout.pipelines.iter().map(|pipeline| {
-            let stages = pipeline.processors.iter().filter_map(|id| stages.get(id).cloned()).collect();
-            let destinations = pipeline.exporters.iter().filter_map(destination).collect();
+            let stages = pipeline.processors.iter().filter_map(|id| processors.stages.get(id).cloned()).collect();
+            let destinations = pipeline.exporters.iter().filter_map(destination);
+            let destinations = processors.batches.in_front_of(pipeline, destinations);
             let id = pipeline.id.to_string();
             (pipeline.clone(), Arc::new(Pipeline { id, stages, destinations }))
         });

@@ -4,14 +4,14 @@ use super::ports::{Listening, Port};
 use crate::{
     config::{Advice, Alias, ComponentId, ConfigError, Document, Kinds, Section},
     exporter::{debug, file, nop, otlp_grpc, otlp_http},
-    processor::{identity, mask, memory_limiter},
+    processor::{batch, identity, mask, memory_limiter},
     telemetry::{Health, health::HealthCheck},
 };
 
 /// The component types of this program.
 pub const KINDS: Kinds<'static> = Kinds {
     receivers: &["otlp"],
-    processors: &["identity", "mask", "memory_limiter"],
+    processors: &["batch", "identity", "mask", "memory_limiter"],
     exporters: &["debug", "file", "nop", "otlp_grpc", "otlp_http"],
     extensions: &["health_check"],
     aliases: &[
@@ -44,6 +44,8 @@ pub const KINDS: Kinds<'static> = Kinds {
 /// A processor's configuration, checked.
 #[derive(Clone, Debug)]
 pub enum Processor {
+    /// `batch`
+    Batch(batch::Config),
     /// `memory_limiter`
     MemoryLimiter(memory_limiter::Config),
     /// `identity`
@@ -111,6 +113,11 @@ pub fn processor(document: &Document, id: &ComponentId) -> Result<Processor, Con
     let name = id.to_string();
     let path = [Section::Processors.key(), &name];
     match KINDS.resolve(Section::Processors, id) {
+        Some("batch") => {
+            let config: batch::Config = document.section(&path)?;
+            config.validate().map_err(|error| ConfigError::at(&path, error.to_string()))?;
+            Ok(Processor::Batch(config))
+        }
         Some("memory_limiter") => {
             let config: memory_limiter::Config = document.section(&path)?;
             config.validate().map_err(|error| ConfigError::at(&path, error.to_string()))?;

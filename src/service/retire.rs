@@ -31,6 +31,7 @@ impl Retired {
     /// Answers what is in hand, then empties the queues; answers how many items were given up.
     pub async fn drain(self) -> u64 {
         let deadline = Instant::now() + PATIENCE;
+        self.exporters.iter().for_each(|exporter| exporter.stop_waiting());
         for port in self.ports {
             port.close().await;
         }

@@ -152,7 +152,7 @@ impl Service {
             };
             exporters.insert(id.clone(), exporter);
         }
-        let pipelines = Pipelines::connect(next, &graph::stages(next)?, &exporters);
+        let pipelines = Pipelines::connect(next, &graph::processors(next)?, &exporters);
         let running: Vec<&Receiver> = self.receivers.values().map(|running| &running.receiver).collect();
         let mut receivers = Vec::new();
         for (id, settings) in &next.receivers {
@@ -240,6 +240,8 @@ impl Service {
     pub async fn drain(mut self, patience: Duration) -> u64 {
         let deadline = Instant::now() + patience;
         self.health.draining();
+        // What waits for room or for others to be batched with would hold up its answer, and so its receiver.
+        self.exporters.values().for_each(|exporter| exporter.destination.stop_waiting());
         let receivers = self.receivers.into_values().map(|running| running.receiver);
         drain_receivers(receivers, Instant::now() + patience.mul_f64(RECEIVERS_SHARE)).await;
         let exporters = self.exporters.into_values().map(|exporter| exporter.destination);
@@ -305,8 +307,8 @@ impl RunningReceiver {
 pub struct Backlog(Vec<Arc<dyn Destination>>);
 
 impl Backlog {
-    /// Requests that wait, are being sent or will be sent again, over all exporters.
-    pub fn requests(&self) -> u64 {
-        self.0.iter().map(|destination| destination.budget().requests()).sum()
+    /// Spans, log records and metric data points that wait, are being sent or will be sent again, over all exporters.
+    pub fn items(&self) -> u64 {
+        self.0.iter().map(|destination| destination.left()).sum()
     }
 }

@@ -96,6 +96,17 @@ metrics! {
     MemoryLimiterRefusedMetricPoints = "otelcol_processor_memory_limiter_refused_metric_points", Counter, Count,
         "Metric points refused by the memory limiter.";
 
+    BatchSendSize = "otelcol_processor_batch_batch_send_size", Histogram, Count,
+        "Items in each batch that was handed on.";
+    BatchSendSizeBytes = "otelcol_processor_batch_batch_send_size_bytes", Histogram, Bytes,
+        "Bytes in each batch that was handed on.";
+    BatchSizeTriggerSend = "otelcol_processor_batch_batch_size_trigger_send", Counter, Count,
+        "Batches handed on because they were large enough.";
+    BatchTimeoutTriggerSend = "otelcol_processor_batch_timeout_trigger_send", Counter, Count,
+        "Batches handed on because their time was up.";
+    BatchMetadataCardinality = "otelcol_processor_batch_metadata_cardinality", Gauge, Count,
+        "Combinations of metadata values that are batched apart.";
+
     MaskFindings = "tracegate_mask_findings", Counter, Count,
         "Values masked, by rule and class.";
     MaskMaskedBytes = "tracegate_mask_masked_bytes", Counter, Bytes,

@@ -196,6 +196,44 @@ impl MemoryLimiterMetrics {
     }
 }
 
+/// What a batch processor records.
+#[derive(Clone, Debug)]
+pub struct BatchMetrics {
+    items: Histogram,
+    bytes: Histogram,
+    by_size: Counter,
+    by_time: Counter,
+    cardinality: Gauge,
+}
+
+impl BatchMetrics {
+    /// For a processor's id.
+    pub fn new(processor: &str) -> Self {
+        let labels = labels([("processor", processor)]);
+        Self {
+            items: histogram(Metric::BatchSendSize, &labels),
+            bytes: histogram(Metric::BatchSendSizeBytes, &labels),
+            by_size: counter(Metric::BatchSizeTriggerSend, &labels),
+            by_time: counter(Metric::BatchTimeoutTriggerSend, &labels),
+            cardinality: gauge(Metric::BatchMetadataCardinality, &labels),
+        }
+    }
+
+    /// A batch was handed on, because its time was up or because it was large enough.
+    #[allow(clippy::cast_precision_loss)] // exact below 8 Pi
+    pub fn sent(&self, items: u64, bytes: u64, in_time: bool) {
+        self.items.record(items as f64);
+        self.bytes.record(bytes as f64);
+        if in_time { &self.by_time } else { &self.by_size }.increment(1);
+    }
+
+    /// Combinations of metadata values so far.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn metadata_cardinality(&self, combinations: usize) {
+        self.cardinality.set(combinations as f64);
+    }
+}
+
 /// What masking records. Findings are counted per rule through handles the rule set keeps.
 #[derive(Clone, Debug)]
 pub struct MaskMetrics {
