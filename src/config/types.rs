@@ -7,7 +7,7 @@ use serde::{
 use std::{fmt, str::FromStr};
 
 /// A length of time as the Collector writes it: a Go duration such as `200ms` or `1m30s`. A bare integer is
-/// nanoseconds. Never negative.
+/// nanoseconds, as in Go; one below a millisecond is refused, since whoever writes `30` means seconds. Never negative.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Duration(pub std::time::Duration);
 
@@ -22,6 +22,9 @@ const UNITS: [(&str, u64); 8] = [
     ("m", 60_000_000_000),
     ("h", 3_600_000_000_000),
 ];
+
+/// In nanoseconds.
+const LEAST_BARE: u64 = 1_000_000;
 
 const INVALID_DURATION: &str = "invalid duration: write a number with a unit, such as 200ms, 5s or 1m30s";
 
@@ -146,6 +149,12 @@ impl<'de> Deserialize<'de> for Duration {
                 f.write_str("a duration such as 200ms, 5s or 1m30s")
             }
             fn visit_u64<E: Error>(self, nanos: u64) -> Result<Duration, E> {
+                if nanos > 0 && nanos < LEAST_BARE {
+                    return Err(E::custom(format_args!(
+                        "a number without a unit is nanoseconds, and {nanos} of them are no time; write {nanos}s or \
+                         {nanos}ms"
+                    )));
+                }
                 Ok(Duration(std::time::Duration::from_nanos(nanos)))
             }
             fn visit_i64<E: Error>(self, nanos: i64) -> Result<Duration, E> {
