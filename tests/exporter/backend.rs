@@ -24,7 +24,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     task::JoinSet,
 };
 use tokio_rustls::TlsAcceptor;
@@ -265,6 +265,25 @@ impl Body for Pieces {
 
     fn is_end_stream(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+/// A port that is taken, and where nobody listens yet.
+pub struct Reserved(TcpSocket);
+
+impl Reserved {
+    pub fn new() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        Reserved(socket)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.0.local_addr().unwrap()
+    }
+
+    pub fn listen(self) -> TcpListener {
+        self.0.listen(100).unwrap()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Names with several addresses, waiting for a backend, and sockets of this machine.
 
 use crate::{
-    backend::{Answer, Backend, Seen},
+    backend::{Answer, Backend, Reserved, Seen},
     support::{PATIENCE, Scratch, outgoing, payload, soon},
 };
 use serde_json::{Value, json};
@@ -13,7 +13,6 @@ use std::{
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
-use tokio::net::TcpListener;
 use tracegate::exporter::{Failure, ProxyEnvironment, Resolve, Sender, Sent, Surroundings, otlp_grpc};
 
 /// Answers what the test says, whatever is asked, and counts.
@@ -56,11 +55,6 @@ fn accepts() -> impl Fn(usize, &Seen) -> Answer + Send + Sync {
     |_, _| Answer::grpc_ok(b"")
 }
 
-/// An address where nobody listens.
-async fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
-}
-
 #[tokio::test]
 async fn requests_go_round_all_addresses_with_one_connection_each() {
     let backends = [Backend::start(accepts()).await, Backend::start(accepts()).await, Backend::start(accepts()).await];
@@ -81,7 +75,8 @@ async fn requests_go_round_all_addresses_with_one_connection_each() {
 #[tokio::test]
 async fn an_address_where_nobody_listens_costs_nothing() {
     let backend = Backend::start(accepts()).await;
-    let resolver = names(&[nobody().await, backend.address, nobody().await]);
+    let nobody = [Reserved::new(), Reserved::new()];
+    let resolver = names(&[nobody[0].address(), backend.address, nobody[1].address()]);
     let sender = sender(&resolver, json!({}));
     for _ in 0..20 {
         assert_eq!(sender.send(&outgoing(payload("a", 1))).await, Ok(Sent::default()));
@@ -89,9 +84,16 @@ async fn an_address_where_nobody_listens_costs_nothing() {
     assert_eq!(backend.seen().len(), 20);
 }
 
+/// At an address of its own: what it leaves behind when it goes must not be another test's.
+#[cfg(target_os = "linux")]
+async fn apart() -> Backend {
+    Backend::on(tokio::net::TcpListener::bind("127.0.0.2:0").await.unwrap(), accepts())
+}
+
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_name_is_resolved_again_when_its_backend_has_moved() {
-    let first = Backend::start(accepts()).await;
+    let first = apart().await;
     let resolver = names(&[first.address]);
     let sender = sender(&resolver, json!({}));
     assert_eq!(sender.send(&outgoing(payload("a", 1))).await, Ok(Sent::default()));
@@ -114,15 +116,16 @@ async fn a_name_without_an_address_is_a_retryable_failure_until_it_has_one() {
     let failure = sender.send(&outgoing(payload("a", 1))).await.unwrap_err();
     assert!(matches!(failure, Failure::Retryable { .. }), "{failure:?}");
     assert!(failure.to_string().starts_with("cannot find the backend's address: "), "{failure}");
-    let nobody = nobody().await;
-    resolver.addresses.lock().unwrap().push(nobody);
+    let nobody = Reserved::new();
+    resolver.addresses.lock().unwrap().push(nobody.address());
     let failure = sender.send(&outgoing(payload("a", 1))).await.unwrap_err();
     assert!(failure.to_string().starts_with("cannot connect to the backend: "), "{failure}");
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_connection_lost_while_idle_is_made_again() {
-    let (first, second) = (Backend::start(accepts()).await, Backend::start(accepts()).await);
+    let (first, second) = (apart().await, Backend::start(accepts()).await);
     let resolver = names(&[first.address, second.address]);
     let sender = sender(&resolver, json!({}));
     let until = soon();
@@ -147,7 +150,8 @@ async fn a_connection_lost_while_idle_is_made_again() {
 #[tokio::test]
 async fn wait_for_ready_waits_for_a_backend_within_one_attempt() {
     for balanced in [false, true] {
-        let address = nobody().await;
+        let nobody = Reserved::new();
+        let address = nobody.address();
         let resolver = names(&[address]);
         let endpoint = if balanced { "backend.test:4317".to_owned() } else { address.to_string() };
         let more = json!({"endpoint": endpoint, "wait_for_ready": true, "timeout": "20s"});
@@ -157,11 +161,12 @@ async fn wait_for_ready_waits_for_a_backend_within_one_attempt() {
             async move { sender.send(&outgoing(payload("a", 1))).await }
         });
         tokio::task::yield_now().await;
-        let _backend = Backend::on(TcpListener::bind(address).await.unwrap(), accepts());
+        let _backend = Backend::on(nobody.listen(), accepts());
         let answer = tokio::time::timeout(PATIENCE, attempt).await.unwrap().unwrap();
         assert_eq!(answer, Ok(Sent::default()), "balanced: {balanced}");
     }
-    let never = sender(&names(&[nobody().await]), json!({"wait_for_ready": true, "timeout": "50ms"}));
+    let nobody = Reserved::new();
+    let never = sender(&names(&[nobody.address()]), json!({"wait_for_ready": true, "timeout": "50ms"}));
     let failure = never.send(&outgoing(payload("a", 1))).await.unwrap_err();
     assert_eq!(failure, Failure::Retryable { what: "no answer within 50ms".into(), after: None });
 }

@@ -1,8 +1,8 @@
 //! OTLP over gRPC: the client lines of the OTLP checklist.
 
 use crate::{
-    backend::{Answer, Backend, Script},
-    support::{Log, Tally, all_released, enqueue, gunzip, names, outgoing, payload, poisoned, request, soon},
+    backend::{Answer, Backend, Reserved, Script},
+    support::{Log, Tally, all_released, enqueue, gunzip, names, outgoing, payload, poisoned, request},
 };
 use bytes::Bytes;
 use prost::Message;
@@ -231,10 +231,9 @@ async fn e8_configured_headers_are_sent_and_cannot_replace_the_protocols() {
 
 #[tokio::test]
 async fn e9_what_is_left_at_shutdown_is_recorded() {
-    // Nobody listens on a port that was free a moment ago.
-    let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let nobody = Reserved::new();
     let tally = Tally::new();
-    let exporter = otlp_grpc::start("x", &config(address, json!({})), tally.clone()).unwrap();
+    let exporter = otlp_grpc::start("x", &config(nobody.address(), json!({})), tally.clone()).unwrap();
     for _ in 0..30 {
         enqueue(&*exporter, payload("a", 2)).unwrap();
     }
@@ -261,40 +260,31 @@ async fn e10_a_scheme_decides_over_insecure() {
 
 #[tokio::test]
 async fn a_backend_that_comes_up_later_gets_everything() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    let nobody = Reserved::new();
     let tally = Tally::new();
-    let exporter = otlp_grpc::start("x", &config(address, json!({})), tally.clone()).unwrap();
+    let exporter = otlp_grpc::start("x", &config(nobody.address(), json!({})), tally.clone()).unwrap();
     for _ in 0..20 {
         enqueue(&*exporter, payload("a", 1)).unwrap();
     }
     while tally.retries() < 10 {
         tokio::task::yield_now().await;
     }
-    let backend = Backend::on(TcpListener::bind(address).await.unwrap(), accepts());
+    let backend = Backend::on(nobody.listen(), accepts());
     tally.ended(20).await;
     assert_eq!((tally.all(), backend.seen().len()), ([20, 0, 0, 0], 20));
 }
 
 #[tokio::test]
 async fn a_backend_that_restarts_is_found_again() {
-    let first = Backend::start(accepts()).await;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let listener = || TcpListener::from_std(listener.try_clone().unwrap()).unwrap();
+    let first = Backend::on(listener(), accepts());
     let (exporter, tally) = start(&first, json!({}));
     enqueue(&*exporter, payload("a", 1)).unwrap();
     tally.ended(1).await;
-    let address = first.address;
     drop(first);
-    let until = soon();
-    let listener = loop {
-        tokio::task::yield_now().await;
-        match TcpListener::bind(address).await {
-            Ok(listener) => break listener,
-            // The first backend's tasks end when this one yields.
-            Err(error) => assert!(Instant::now() < until, "{error}"),
-        }
-    };
-    let _second = Backend::on(listener, accepts());
+    let _second = Backend::on(listener(), accepts());
     enqueue(&*exporter, payload("b", 1)).unwrap();
     tally.ended(2).await;
     assert_eq!(tally.all(), [2, 0, 0, 0]);
