@@ -203,7 +203,7 @@ async fn grpc_connections_that_end_too_early_are_tried_again() {
             let raw = Raw::start(150, bytes.clone(), end).await;
             let answer = grpc_to(raw.address).send(&outgoing(payload("a", 1))).await;
             assert!(matches!(answer, Err(Failure::Retryable { .. })), "{name}, {end:?}: {answer:?}");
-            assert!(raw.connections() >= 1);
+            assert!(raw.connections() >= 1, "{name}, {end:?}: {answer:?}");
         }
     }
 }
