@@ -1,14 +1,19 @@
 //! Requests printed for a person. It never holds anything up: a thread of its own prints, and what comes faster than
 //! it can be printed is counted and left out.
 
+mod config;
 mod detailed;
 mod normal;
+mod output;
 mod text;
 
+pub use config::{Config, Verbosity};
+pub use output::Output;
+
 use super::{
-    Note, Observer, Outcome,
+    Observer, Outcome,
     config::log,
-    queue::{Item, Ledger, QueueConfig},
+    queue::{Item, Ledger},
 };
 use crate::{
     config::ConfigError,
@@ -17,10 +22,9 @@ use crate::{
 };
 use bytes::Bytes;
 use prost::Message;
-use serde::{Deserialize, Deserializer, de::Error as _};
 use std::{
     future::Future,
-    io::{self, BufWriter, IsTerminal, Write},
+    io::{self, BufWriter, Write},
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
@@ -31,150 +35,6 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// `exporters: debug:`, with the Collector's keys and defaults.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// How much is printed.
-    pub verbosity: Verbosity,
-    /// Requests printed in each second before sampling begins.
-    pub sampling_initial: u64,
-    /// After that, one of this many is printed; 1 means all.
-    pub sampling_thereafter: u64,
-    /// True: output goes to standard output, apart from the log, which has its own place. False: to `output_paths`.
-    pub use_internal_logger: bool,
-    /// `stdout`, `stderr` or files, which are appended to. Absent means standard output.
-    pub output_paths: Option<Vec<String>>,
-    /// Accepted; a thread of its own prints, and nothing waits for it.
-    pub sending_queue: Option<QueueConfig>,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Config {
-            verbosity: Verbosity::Basic,
-            sampling_initial: 2,
-            sampling_thereafter: 1,
-            use_internal_logger: true,
-            output_paths: None,
-            sending_queue: None,
-        }
-    }
-}
-
-/// How much is printed of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verbosity {
-    /// One line with counts.
-    Basic,
-    /// Every span, log record and metric, long values shortened.
-    Normal,
-    /// Everything, in the Collector's layout.
-    Detailed,
-}
-
-impl<'de> Deserialize<'de> for Verbosity {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match String::deserialize(deserializer)?.to_ascii_lowercase().as_str() {
-            "basic" => Ok(Verbosity::Basic),
-            "normal" => Ok(Verbosity::Normal),
-            "detailed" => Ok(Verbosity::Detailed),
-            _ => Err(D::Error::custom("verbosity level is not supported; use basic, normal or detailed")),
-        }
-    }
-}
-
-impl Config {
-    /// Checks the values, with the Collector's texts.
-    ///
-    /// # Errors
-    /// [`ConfigError`] with its path below the exporter.
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        let invalid = |what: &str| Err(ConfigError::new("", what));
-        if let Some(queue) = &self.sending_queue {
-            queue.validate()?;
-        }
-        match &self.output_paths {
-            Some(_) if self.use_internal_logger => {
-                invalid("output_paths is not supported when use_internal_logger is true")
-            }
-            Some(paths) if paths.is_empty() => {
-                invalid("output_paths must not be empty when use_internal_logger is false")
-            }
-            Some(paths) if paths.iter().any(String::is_empty) => {
-                Err(ConfigError::new("output_paths", "a path must not be empty"))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Keys that are taken and have no effect.
-    pub fn notes(&self) -> Vec<Note> {
-        let why = "requests are printed by a thread of its own, with at most 64 MiB waiting";
-        self.sending_queue.iter().map(|_| Note { key: "sending_queue", why }).collect()
-    }
-
-    fn output(&self) -> Result<Output, ConfigError> {
-        let default = [STDOUT.to_owned()];
-        let paths = self.output_paths.as_deref().unwrap_or(&default);
-        let color = |terminal: bool| terminal && std::env::var_os("NO_COLOR").is_none();
-        match paths {
-            [one] if one == STDOUT => {
-                return Ok(Output { writer: Box::new(io::stdout()), color: color(io::stdout().is_terminal()) });
-            }
-            [one] if one == STDERR => {
-                return Ok(Output { writer: Box::new(io::stderr()), color: color(io::stderr().is_terminal()) });
-            }
-            _ => {}
-        }
-        let open = |path: &String| -> Result<Box<dyn Write + Send>, ConfigError> {
-            match path.as_str() {
-                STDOUT => Ok(Box::new(io::stdout())),
-                STDERR => Ok(Box::new(io::stderr())),
-                path => match super::file::private().append(true).open(path) {
-                    Ok(file) => Ok(Box::new(file)),
-                    Err(error) => Err(ConfigError::new("output_paths", format!("cannot be opened: {error}"))),
-                },
-            }
-        };
-        let writers = paths.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-        Ok(Output { writer: Box::new(Everywhere(writers)), color: false })
-    }
-}
-
-const STDOUT: &str = "stdout";
-const STDERR: &str = "stderr";
-
-/// Writes the same to all of them. One that fails does not keep the others from it.
-struct Everywhere(Vec<Box<dyn Write + Send>>);
-
-impl Write for Everywhere {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut last = Err(io::Error::from(io::ErrorKind::BrokenPipe));
-        self.0.retain_mut(|writer| {
-            let written = writer.write_all(bytes);
-            let keep = written.is_ok();
-            if keep || last.is_err() {
-                last = written.map(|()| bytes.len());
-            }
-            keep
-        });
-        last
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.iter_mut().try_for_each(|writer| writer.flush())
-    }
-}
-
-/// Where to print.
-pub struct Output {
-    /// Written to from one thread; may block, may fail.
-    pub writer: Box<dyn Write + Send>,
-    /// Whether markers are highlighted with terminal colours.
-    pub color: bool,
-}
-
 /// Starts the exporter and its thread.
 ///
 /// # Errors
@@ -182,7 +42,7 @@ pub struct Output {
 pub fn start(id: &str, config: &Config, observer: Arc<dyn Observer>) -> Result<Arc<dyn Destination>, ConfigError> {
     config.validate()?;
     log(id, &config.notes());
-    start_with(id, config, config.output()?, observer)
+    start_with(id, config, Output::open(config)?, observer)
 }
 
 /// [`start`] with a place of one's own to print to.
@@ -399,7 +259,6 @@ impl Sampler {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn sampling_begins_anew_every_second() {
@@ -410,24 +269,5 @@ mod tests {
         assert!(sampler.takes(now + Duration::from_secs(1)));
         let mut none = Sampler::new(1, 0);
         assert!(none.takes(now) && !none.takes(now) && !none.takes(now));
-    }
-
-    #[test]
-    fn keys_are_the_collectors() {
-        let read = |value| serde_json::from_value::<Config>(value);
-        assert_eq!(read(json!({})).unwrap(), Config::default());
-        assert_eq!(read(json!({"verbosity": "detailed"})).unwrap().verbosity, Verbosity::Detailed);
-        assert!(read(json!({"verbosity": "loud"})).is_err());
-        let error = |value| read(value).unwrap().validate().unwrap_err().to_string();
-        assert_eq!(
-            error(json!({"output_paths": ["stdout"]})),
-            "output_paths is not supported when use_internal_logger is true"
-        );
-        assert_eq!(
-            error(json!({"use_internal_logger": false, "output_paths": []})),
-            "output_paths must not be empty when use_internal_logger is false"
-        );
-        let queued = read(json!({"sending_queue": {}})).unwrap();
-        assert!(queued.validate().is_ok() && queued.notes().len() == 1);
     }
 }

@@ -51,7 +51,7 @@ pub fn start(id: &str, config: &Config, observer: Arc<dyn Observer>) -> Result<A
 }
 
 /// A file of our own: what was not recognised as a secret is in it, so only its owner reads it.
-pub(super) fn private() -> OpenOptions {
+pub(in crate::exporter) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.create(true);
     #[cfg(unix)]

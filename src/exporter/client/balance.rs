@@ -168,7 +168,7 @@ impl Balancer {
         let mut waiting = false;
         for i in 0..nodes.len() {
             let node = &nodes[first.wrapping_add(i) % nodes.len()];
-            match node.state() {
+            match node.link.state() {
                 State::Ready => return Pick::Ready(node),
                 State::Connecting => waiting = true,
                 State::Failed => {}
@@ -182,7 +182,7 @@ impl Balancer {
         if self.shared.nodes.load().is_empty() {
             return self.shared.resolve(true).await.map_err(Failed::Unresolved);
         }
-        if self.shared.stale.load(Ordering::Relaxed) {
+        if self.shared.stale.load(Ordering::Relaxed) && self.shared.due() {
             let shared = self.shared.clone();
             tokio::spawn(async move {
                 // The addresses known so far stay in use.
@@ -200,6 +200,12 @@ enum Pick<'a> {
 }
 
 impl Shared {
+    /// Whether the name may be resolved again, and nobody does.
+    fn due(&self) -> bool {
+        let last = self.resolved.try_lock();
+        last.is_ok_and(|last| last.is_none_or(|last| last.elapsed() >= self.interval))
+    }
+
     async fn resolve(&self, wait: bool) -> io::Result<()> {
         let mut last = if wait {
             self.resolved.lock().await
@@ -300,14 +306,6 @@ impl Node {
         Ok(Arc::new(Node { address, client: (shared.make)(uri, warm), link, keeper }))
     }
 
-    fn state(&self) -> State {
-        match self.link.state.load(Ordering::Acquire) {
-            state if state == State::Ready as u8 => State::Ready,
-            state if state == State::Failed as u8 => State::Failed,
-            _ => State::Connecting,
-        }
-    }
-
     fn reason(&self) -> Option<String> {
         self.link.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -317,9 +315,13 @@ impl Node {
         self.link.lost.notify_one();
     }
 
+    /// Ends the pause after a failure. A connection made meanwhile stays.
     fn try_now(&self) {
-        self.link.state.store(State::Connecting as u8, Ordering::Release);
-        self.link.wake.notify_one();
+        let (failed, connecting) = (State::Failed as u8, State::Connecting as u8);
+        let ended = self.link.state.compare_exchange(failed, connecting, Ordering::AcqRel, Ordering::Acquire);
+        if ended.is_ok() {
+            self.link.wake.notify_one();
+        }
     }
 }
 
@@ -330,6 +332,14 @@ impl Drop for Node {
 }
 
 impl Link {
+    fn state(&self) -> State {
+        match self.state.load(Ordering::Acquire) {
+            state if state == State::Ready as u8 => State::Ready,
+            state if state == State::Failed as u8 => State::Failed,
+            _ => State::Connecting,
+        }
+    }
+
     fn set(&self, state: State) {
         self.state.store(state as u8, Ordering::Release);
         self.changes.send_modify(|changes| *changes += 1);
@@ -346,7 +356,10 @@ async fn keep(link: Arc<Link>, warm: Arc<Warm>, to: Uri) {
                 *warm.stream.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
                 let ready = Instant::now();
                 link.set(State::Ready);
-                link.lost.notified().await;
+                // A request that failed on an earlier connection may have said so twice.
+                while link.state() == State::Ready {
+                    link.lost.notified().await;
+                }
                 if ready.elapsed() > MAX_BACKOFF {
                     backoff = BACKOFF;
                 }
