@@ -20,6 +20,12 @@ pub enum Socket {
     Unix(UnixStream),
 }
 
+impl From<TcpStream> for Socket {
+    fn from(stream: TcpStream) -> Self {
+        Socket::Tcp(stream)
+    }
+}
+
 /// A connection as a server sees it.
 #[derive(Debug)]
 pub enum Stream {

@@ -13,7 +13,7 @@ mod server;
 mod validity;
 mod watch;
 
-pub use accept::{Acceptor, HandshakeError};
+pub use accept::{Acceptor, HandshakeError, secured};
 pub use client::TlsClient;
 pub use server::TlsServer;
 pub use watch::DEFAULT_RELOAD_INTERVAL;
@@ -22,7 +22,7 @@ use crate::config::{ConfigError, types::Opaque};
 use serde::Deserialize;
 
 /// The Collector's `tpm` block: a key inside a trusted platform module. tracegate has no way to such a key.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tpm {
     /// Refused when true.

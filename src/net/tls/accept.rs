@@ -74,6 +74,21 @@ impl Acceptor {
     }
 }
 
+/// The connection as it is where no TLS is spoken, and behind a handshake where it is.
+///
+/// # Errors
+/// As [`Acceptor::accept`].
+pub async fn secured(
+    tls: Option<&Acceptor>,
+    socket: impl Into<Socket>,
+    within: Duration,
+) -> Result<Stream, HandshakeError> {
+    match tls {
+        None => Ok(Stream::Plain(socket.into())),
+        Some(acceptor) => acceptor.accept(socket.into(), within).await,
+    }
+}
+
 /// What does not begin with a record of TLS comes from a client without it.
 fn failed(error: io::Error) -> HandshakeError {
     match error.get_ref().and_then(|inner| inner.downcast_ref()) {

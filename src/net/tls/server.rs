@@ -20,7 +20,7 @@ use std::{
 };
 
 /// The Collector's `tls` block of a server: `configtls.ServerConfig`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TlsServer {
     /// The server's certificate, with its chain behind it.
