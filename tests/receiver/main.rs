@@ -1,9 +1,10 @@
 //! The OTLP receiver by the checklist of the OTLP specification and of what the Collector does: a test's name begins with
 //! the line it proves. C is common, G gRPC, H HTTP, J JSON. Lines without a test here are other parts' to prove: C5 and E
-//! the exporters', G7 (keepalive) and G11 (unix sockets) the listeners', credentials (of G10 and H9) authentication's.
+//! the exporters', credentials (of G10 and H9) authentication's.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod compressed;
+mod connections;
 mod cors;
 mod grpc;
 mod http;
@@ -11,5 +12,7 @@ mod json;
 mod limits;
 mod metadata;
 mod odd;
+mod pki;
 mod support;
+mod tls;
 mod whole;

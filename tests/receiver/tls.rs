@@ -1,17 +1,12 @@
 //! TLS on both ports with real handshakes: who is let in, what is agreed on, and certificates that change meanwhile.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-#[path = "receiver/pki.rs"]
-mod pki;
-#[path = "receiver/support.rs"]
-mod support;
-
+use crate::pki::{Authority, Client, Files};
+use crate::support::*;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use pki::{Authority, Client, Files};
 use rustls::{
     AlertDescription, CertificateError, ProtocolVersion, SupportedProtocolVersion,
     pki_types::{CertificateDer, ServerName},
@@ -24,7 +19,6 @@ use std::{
     sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
-use support::*;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,

@@ -1,20 +1,14 @@
 //! Connections below HTTP: unix sockets, and clients that ping too often.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-#[path = "receiver/pki.rs"]
-mod pki;
-#[path = "receiver/support.rs"]
-mod support;
-
+use crate::pki::{Authority, Files};
+use crate::support::*;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use pki::{Authority, Files};
 use rustls::pki_types::ServerName;
 use std::{io::ErrorKind, path::Path, sync::Arc, time::Duration};
-use support::*;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpStream, UnixStream},
