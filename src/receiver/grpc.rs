@@ -244,7 +244,9 @@ fn status(fault: &Fault) -> Status {
         Fault::Refused(Refusal::NoPipeline(_)) | Fault::Encoding(_) | Fault::Messages(_) => {
             Status::unimplemented(message)
         }
-        Fault::Refused(Refusal::Internal(_) | Refusal::Undeliverable(_)) | Fault::Framing(_) => Status::internal(message),
+        Fault::Refused(Refusal::Internal(_) | Refusal::Undeliverable(_)) | Fault::Framing(_) => {
+            Status::internal(message)
+        }
         Fault::Slow | Fault::Deadline => Status::deadline_exceeded(message),
         Fault::Gone => Status::cancelled(message),
     }

@@ -1,7 +1,10 @@
 //! The ports of tracegate's own: metrics for scrapers, health for probes.
 
 use super::running::StartError;
-use crate::net::{Flag, Listener, Place};
+use crate::net::{
+    Flag, Listener, Place,
+    tls::{Acceptor, TlsServer},
+};
 use crate::telemetry::{Health, Prometheus, Telemetry, health, settings::MetricsLevel};
 use std::{future::Future, net::SocketAddr, sync::Arc};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
@@ -19,6 +22,7 @@ pub struct Listening {
     endpoint: String,
     address: SocketAddr,
     socket: Arc<TcpListener>,
+    tls: Option<Acceptor>,
 }
 
 /// A port that answers, until it is dropped.
@@ -46,7 +50,16 @@ impl Listening {
         let key = path.replace("::", ".");
         let flag = if path == READERS { Flag::Whole(READERS_FLAG) } else { Flag::Key(&key) };
         let (socket, address) = Listener::bind_tcp(endpoint, Place { path, flag, recipe: "" }).await?;
-        Ok(Listening { endpoint: endpoint.to_owned(), address, socket: Arc::new(socket) })
+        Ok(Listening { endpoint: endpoint.to_owned(), address, socket: Arc::new(socket), tls: None })
+    }
+
+    /// The same port with this `tls` block, which stands in `section`.
+    ///
+    /// # Errors
+    /// [`StartError::Config`] when its files cannot be used.
+    pub fn speaking(self, tls: Option<&TlsServer>, section: &[&str]) -> Result<Listening, StartError> {
+        let tls = tls.map(|tls| tls.acceptor(&["http/1.1"])).transpose().map_err(|error| error.under(section))?;
+        Ok(Listening { tls, ..self })
     }
 }
 
@@ -70,9 +83,9 @@ impl Port {
 
     /// `health_check` on a port.
     pub fn health_check(listening: Listening, config: health::HealthCheck, health: &Health) -> Port {
-        let state = health.clone();
+        let (state, tls) = (health.clone(), listening.tls.clone());
         Port::serve(listening, "health_check", health, |socket, stopped| async move {
-            health::serve(socket, &config, state, stopped.wait()).await;
+            health::serve(socket, tls, &config, state, stopped.wait()).await;
         })
     }
 

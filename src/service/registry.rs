@@ -4,6 +4,7 @@ use super::ports::{Listening, Port};
 use crate::{
     config::{Advice, Alias, ComponentId, ConfigError, Document, Kinds, Section},
     exporter::{debug, file, nop, otlp_grpc, otlp_http},
+    net::tls::TlsServer,
     processor::{batch, identity, mask, memory_limiter},
     telemetry::{Health, health::HealthCheck},
 };
@@ -84,6 +85,13 @@ impl Extension {
         }
     }
 
+    /// Its `tls` block.
+    pub fn tls(&self) -> Option<&TlsServer> {
+        match self {
+            Extension::HealthCheck(config) => config.tls.as_ref(),
+        }
+    }
+
     /// Serves it. Must be called within a Tokio runtime.
     pub fn serve(self, listening: Listening, health: &Health) -> Port {
         match self {
@@ -100,7 +108,11 @@ pub fn extension(document: &Document, id: &ComponentId) -> Result<Extension, Con
     let name = id.to_string();
     let path = [Section::Extensions.key(), &name];
     match KINDS.resolve(Section::Extensions, id) {
-        Some("health_check") => Ok(Extension::HealthCheck(document.section(&path)?)),
+        Some("health_check") => {
+            let config: HealthCheck = document.section(&path)?;
+            let check = |config: &HealthCheck| config.tls.as_ref().map_or(Ok(()), TlsServer::validate);
+            checked(&path, config, check).map(Extension::HealthCheck)
+        }
         _ => Err(ConfigError::at(&path, "unknown type")),
     }
 }

@@ -166,6 +166,7 @@ impl Service {
             if !(self.extensions.contains_key(id) && stays(Section::Extensions, id)) {
                 let path = format!("extensions::{id}::endpoint");
                 let listening = Listening::bind(&path, extension.endpoint(), self.extensions.values()).await?;
+                let listening = listening.speaking(extension.tls(), &["extensions", &id.to_string()])?;
                 extensions.push((id.clone(), listening, extension.clone()));
             }
         }

@@ -2,6 +2,7 @@
 //! that shows it to probes.
 
 use super::{http, timestamp::rfc3339};
+use crate::net::tls::{Acceptor, TlsServer};
 use axum::{
     Router,
     http::{StatusCode, header},
@@ -145,6 +146,8 @@ pub struct HealthCheck {
     pub path: String,
     /// Bodies to answer with in place of the JSON.
     pub response_body: Option<ResponseBody>,
+    /// TLS; without it probes are answered in the clear.
+    pub tls: Option<TlsServer>,
 }
 
 /// Bodies of the answers.
@@ -163,6 +166,7 @@ struct Raw {
     endpoint: String,
     path: String,
     response_body: Option<ResponseBody>,
+    tls: Option<TlsServer>,
     /// The Collector accepts this block and has long since stopped acting on it.
     #[serde(rename = "check_collector_pipeline")]
     _check_collector_pipeline: serde::de::IgnoredAny,
@@ -174,6 +178,7 @@ impl Default for Raw {
             endpoint: "127.0.0.1:13133".to_owned(),
             path: "/".to_owned(),
             response_body: None,
+            tls: None,
             _check_collector_pipeline: serde::de::IgnoredAny,
         }
     }
@@ -192,20 +197,21 @@ impl TryFrom<Raw> for HealthCheck {
         if raw.path.contains(['{', '}', '?', '#']) || raw.path.contains(char::is_whitespace) {
             return Err("path must be a plain URL path");
         }
-        Ok(Self { endpoint: raw.endpoint, path: raw.path, response_body: raw.response_body })
+        Ok(Self { endpoint: raw.endpoint, path: raw.path, response_body: raw.response_body, tls: raw.tls })
     }
 }
 
 impl Default for HealthCheck {
     fn default() -> Self {
-        let Raw { endpoint, path, response_body, .. } = Raw::default();
-        Self { endpoint, path, response_body }
+        let Raw { endpoint, path, response_body, tls, .. } = Raw::default();
+        Self { endpoint, path, response_body, tls }
     }
 }
 
-/// Answers probes until `shutdown` resolves.
+/// Answers probes until `shutdown` resolves; over TLS where there is an acceptor.
 pub async fn serve(
     listener: Arc<TcpListener>,
+    tls: Option<Acceptor>,
     check: &HealthCheck,
     health: Health,
     shutdown: impl Future<Output = ()>,
@@ -219,7 +225,7 @@ pub async fn serve(
         "/" => Router::new().fallback_service(answer),
         path => Router::new().route(path, answer),
     };
-    http::serve(listener, router, shutdown).await;
+    http::serve_with(tls, listener, router, shutdown).await;
 }
 
 fn respond(health: &Health, bodies: Option<&ResponseBody>) -> Response {

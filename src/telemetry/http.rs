@@ -1,5 +1,6 @@
 //! A small HTTP/1 server for scrapers and probes: a few connections, bounded in time.
 
+use crate::net::tls::{Acceptor, secured};
 use axum::Router;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -23,6 +24,16 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// Serves until `shutdown` resolves, then finishes the answers that are on their way.
 pub(super) async fn serve(listener: Arc<TcpListener>, router: Router, shutdown: impl Future<Output = ()>) {
+    serve_with(None, listener, router, shutdown).await;
+}
+
+/// The same, over TLS where there is an acceptor.
+pub(super) async fn serve_with(
+    tls: Option<Acceptor>,
+    listener: Arc<TcpListener>,
+    router: Router,
+    shutdown: impl Future<Output = ()>,
+) {
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let graceful = GracefulShutdown::new();
     let mut shutdown = std::pin::pin!(shutdown);
@@ -43,15 +54,16 @@ pub(super) async fn serve(listener: Arc<TcpListener>, router: Router, shutdown: 
             },
         };
         let service = TowerToHyperService::new(router.clone());
-        let connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .serve_connection(TokioIo::new(stream), service);
-        let connection = graceful.watch(connection);
+        let (tls, watcher) = (tls.clone(), graceful.watcher());
         tokio::spawn(async move {
+            let _held = permit;
             // A client that goes away or sends nonsense is its own business.
-            let _ = time::timeout(CONNECTION_LIFETIME, connection).await;
-            drop(permit);
+            let Ok(stream) = secured(tls.as_ref(), stream, HEAD_TIMEOUT).await else { return };
+            let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), service);
+            let _ = time::timeout(CONNECTION_LIFETIME, watcher.watch(connection)).await;
         });
     }
     let _ = time::timeout(GRACE, graceful.shutdown()).await;

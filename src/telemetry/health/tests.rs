@@ -4,6 +4,7 @@
 use super::*;
 use crate::telemetry::http::tests::{Answer, get};
 use std::net::SocketAddr;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 
 fn stopped(components: &[&str]) -> Status {
@@ -90,7 +91,9 @@ impl Server {
         let (stop, stopped) = oneshot::channel::<()>();
         let health = Health::new();
         let shown = health.clone();
-        let task = tokio::spawn(async move { serve(listener, &check, shown, async { drop(stopped.await) }).await });
+        let tls = check.tls.as_ref().map(|tls| tls.acceptor(&["http/1.1"]).unwrap());
+        let task =
+            tokio::spawn(async move { serve(listener, tls, &check, shown, async { drop(stopped.await) }).await });
         Self { address, health, stop, task }
     }
 
@@ -146,6 +149,31 @@ async fn a_configured_path_is_the_only_one() {
 }
 
 #[tokio::test]
+async fn probes_over_tls() {
+    let made = rcgen::generate_simple_self_signed(vec!["gateway.test".to_owned()]).unwrap();
+    let tls = serde_json::json!({"cert_pem": made.cert.pem(), "key_pem": made.signing_key.serialize_pem()});
+    let server = Server::start(&serde_json::json!({"tls": tls}).to_string()).await;
+    server.health.ready();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
+    let name = "gateway.test".try_into().unwrap();
+    let mut stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    let plain = server.get("/").await;
+    assert_eq!(plain.status, 400, "without TLS it is told so");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn configured_bodies() {
     let server = Server::start(r#"{"response_body": {"healthy": "yes", "unhealthy": "no"}}"#).await;
     let answer = server.get("/").await;
@@ -167,7 +195,7 @@ fn settings() {
         (r#"{"endpoint": ""}"#, "bad config: endpoint must be specified"),
         (r#"{"path": "health"}"#, "path must start with /"),
         (r#"{"path": "/{x}"}"#, "path must be a plain URL path"),
-        (r#"{"tls": {}}"#, "unknown field `tls`"),
+        (r#"{"tls": {"cert": ""}}"#, "unknown field `cert`"),
         (r#"{"response_body": {"ok": ""}}"#, "unknown field `ok`"),
     ] {
         assert!(read(text).unwrap_err().starts_with(want), "{text}");
