@@ -2,6 +2,12 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
+#[path = "pipeline/admission.rs"]
+mod admission;
+#[path = "pipeline/answers.rs"]
+mod answers;
+#[path = "pipeline/batching.rs"]
+mod batching;
 mod support;
 
 use bytes::Bytes;
@@ -68,7 +74,8 @@ async fn no_room_at_one_destination_means_nothing_is_queued_anywhere() {
     let body = encoded(&request(vec![span(1, "one", vec![])]));
     assert!(body.len() > 10 && body.len() <= 100);
     let Err(Refusal::Overloaded { message, .. }) = export(&gateway, body.clone()).await else { panic!("retryable") };
-    assert!(message.contains("full"), "{message}");
+    assert!(message.starts_with("sending queue is full: exporter full: "), "{message}");
+    assert_eq!((full.items_refused(), roomy.items_refused()), (1, 0), "counted where it was");
     assert!(roomy.payloads().is_empty());
     assert_eq!((roomy.budget().bytes(), roomy.budget().requests()), (0, 0), "its reservation is given back");
     drop(held);

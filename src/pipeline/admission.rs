@@ -154,8 +154,8 @@ impl Budget {
         match room.bytes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fits) {
             Ok(_) => Ok(Permit { room: room.clone(), bytes, units }),
             Err(in_use) => {
+                // Nobody is woken: whoever saw these units taken is woken when the bytes are given back.
                 room.units.fetch_sub(units.0, Ordering::SeqCst);
-                room.notify();
                 Err(Full::Bytes { in_use, max: room.max_bytes })
             }
         }

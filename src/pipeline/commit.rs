@@ -17,6 +17,9 @@ pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The longest a request waits for room at a destination whose configuration says so. Clients have given up by then.
 const MAX_WAIT: Duration = Duration::from_secs(30);
 
+/// How long a request that was woken in vain stands back.
+const PAUSE: Duration = Duration::from_millis(1);
+
 /// A pipeline's share of one request, ready to be queued.
 pub(super) struct Outcome {
     pub(super) pipeline: Arc<Pipeline>,
@@ -40,13 +43,18 @@ enum NoRoom<'a> {
 }
 
 /// Reserves room at every destination of every pipeline, then queues everywhere. If one has no room, nothing is queued
-/// anywhere, so that the client's retry makes no duplicates. `deadline` is the client's, if it has one.
-pub(super) async fn commit(outcomes: Vec<Outcome>, deadline: Option<Instant>) -> Result<Accepted, Refusal> {
+/// anywhere, so that the client's retry makes no duplicates. Given up while it waits for room, it has taken nothing;
+/// given up later, the payloads are on their way all the same.
+pub(super) async fn commit(outcomes: Vec<Outcome>) -> Result<Accepted, Refusal> {
+    commit_within(outcomes, MAX_WAIT).await
+}
+
+async fn commit_within(outcomes: Vec<Outcome>, max_wait: Duration) -> Result<Accepted, Refusal> {
     let oversize = oversize(&outcomes)?;
     let admitted = match admit(&outcomes) {
         Ok(admitted) => admitted,
         Err(NoRoom::Refused(refusal)) => return Err(refusal),
-        Err(NoRoom::Wait(..)) => admit_in_time(&outcomes, deadline).await?,
+        Err(NoRoom::Wait(..)) => admit_in_time(&outcomes, max_wait).await?,
     };
     let deliveries = hand_over(admitted);
     let rejected = outcomes.iter().map(|outcome| outcome.rejected).max().unwrap_or_default();
@@ -61,7 +69,7 @@ pub(super) async fn commit(outcomes: Vec<Outcome>, deadline: Option<Instant>) ->
     }
     if !deliveries.is_empty() {
         drop(outcomes);
-        undelivered = undelivered.max(hear(deliveries, &mut answer.message, deadline).await?);
+        undelivered = undelivered.max(hear(deliveries, &mut answer.message).await?);
     }
     answer.rejected += undelivered;
     Ok(answer)
@@ -133,9 +141,9 @@ fn refuse(destination: &Arc<dyn Destination>, payload: &Payload, full: &Full) ->
 
 /// Waits until there is room everywhere. Nothing is held while waiting, so that no two requests can wait for each
 /// other, whatever the order of their destinations.
-async fn admit_in_time(outcomes: &[Outcome], deadline: Option<Instant>) -> Result<Vec<Admitted<'_>>, Refusal> {
-    let latest = Instant::now() + MAX_WAIT;
-    let until = deadline.map_or(latest, |deadline| deadline.min(latest));
+async fn admit_in_time(outcomes: &[Outcome], max_wait: Duration) -> Result<Vec<Admitted<'_>>, Refusal> {
+    let until = Instant::now() + max_wait;
+    let mut woken = false;
     let mut at: Option<Budget> = None;
     loop {
         // In line before trying, so that what is given back in between is not missed.
@@ -156,10 +164,16 @@ async fn admit_in_time(outcomes: &[Outcome], deadline: Option<Instant>) -> Resul
             return Err(shutting_down());
         }
         match waiter.filter(|_| at.as_ref().is_some_and(|budget| budget.is(destination.budget()))) {
+            // What is reserved and given back on the way to a full destination wakes others, who may do the same.
+            Some(_) if woken => {
+                woken = false;
+                tokio::time::sleep(PAUSE).await;
+            }
             Some(waiter) => {
                 if tokio::time::timeout_at(until.into(), waiter.freed()).await.is_err() {
                     return Err(refuse(destination, payload, &full));
                 }
+                woken = true;
             }
             None => {
                 // It is another one that is full now; what woke this request is for somebody else.
@@ -191,24 +205,11 @@ fn hand_over(admitted: Vec<Admitted<'_>>) -> Vec<(String, Delivery)> {
 
 /// Waits for every destination that answers; how many items one rejected, at most. What can be tried again outweighs
 /// what cannot: a duplicate is better than a loss.
-async fn hear(
-    deliveries: Vec<(String, Delivery)>,
-    remarks: &mut String,
-    deadline: Option<Instant>,
-) -> Result<u64, Refusal> {
+async fn hear(deliveries: Vec<(String, Delivery)>, remarks: &mut String) -> Result<u64, Refusal> {
     let mut refusal = None;
     let mut rejected = 0;
     for (exporter, delivery) in deliveries {
-        let ended = match deadline {
-            None => delivery.await,
-            Some(deadline) => match tokio::time::timeout_at(deadline.into(), delivery).await {
-                Ok(ended) => ended,
-                Err(_) => {
-                    let message = format!("exporter {exporter}: no answer yet from the destination");
-                    return Err(Refusal::Overloaded { message, retry_after: RETRY_AFTER });
-                }
-            },
-        };
+        let ended = delivery.await;
         match ended.unwrap_or(Err(Undelivered::Defect("the request was lost"))) {
             Ok(Delivered { rejected: here, message }) => {
                 rejected = rejected.max(here);
@@ -236,4 +237,55 @@ fn say(message: &mut String, more: &str) {
         message.push_str("; ");
     }
     message.push_str(more);
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::{otlp::Signal, pipeline::Metadata};
+    use std::{future::Future, pin::Pin};
+
+    /// Lets requests wait for room, and keeps what it gets in its room.
+    struct Full(Budget);
+
+    impl Destination for Full {
+        fn id(&self) -> &str {
+            "full"
+        }
+
+        fn budget(&self) -> &Budget {
+            &self.0
+        }
+
+        fn on_full(&self) -> OnFull {
+            OnFull::Wait
+        }
+
+        fn enqueue(&self, permit: Permit, _: Payload) {
+            std::mem::forget(permit);
+        }
+
+        fn drain(&self, _: Instant) -> Pin<Box<dyn Future<Output = u64> + Send + '_>> {
+            Box::pin(std::future::ready(0))
+        }
+    }
+
+    #[tokio::test]
+    async fn waiting_for_room_ends_retryably() {
+        let destination: Arc<dyn Destination> = Arc::new(Full(Budget::new(10, 1)));
+        let pipeline =
+            Arc::new(Pipeline { id: "traces".into(), stages: Vec::new(), destinations: vec![destination.clone()] });
+        let outcome = || {
+            let payload =
+                Payload { signal: Signal::Traces, bytes: vec![0; 10].into(), count: 1, metadata: Metadata::default() };
+            vec![Outcome { pipeline: pipeline.clone(), passed: Some(payload), rejected: 0 }]
+        };
+        assert_eq!(commit_within(outcome(), Duration::ZERO).await, Ok(Accepted::default()));
+        let expected = Refusal::Overloaded {
+            message: "sending queue is full: exporter full: 1 requests in the queue".into(),
+            retry_after: RETRY_AFTER,
+        };
+        assert_eq!(commit_within(outcome(), Duration::from_millis(5)).await, Err(expected));
+    }
 }

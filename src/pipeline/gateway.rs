@@ -71,7 +71,7 @@ impl Gateway {
         metrics.request_bytes(body.len());
         let (count, outcomes) = self.work(signal, body, origin, pipelines).await?;
         let answer = match outcomes {
-            Ok(outcomes) => commit(outcomes, None).await,
+            Ok(outcomes) => commit(outcomes).await,
             Err(refusal) => Err(refusal),
         };
         match &answer {

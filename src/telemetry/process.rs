@@ -15,14 +15,6 @@ pub fn resident_bytes() -> Option<u64> {
     parse_resident_bytes(&fs::read_to_string("/proc/self/status").ok()?)
 }
 
-/// Memory this process may use, in bytes: the machine's, or less where a control group says so. The largest number
-/// there is where the system does not tell.
-pub fn total_memory() -> u64 {
-    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| parse_kibibytes(&text, "MemTotal:"));
-    let group = fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
-    machine.into_iter().chain(group).min().unwrap_or(u64::MAX)
-}
-
 /// `/proc/pid/stat`: the second field is the name in parentheses and may hold anything; utime and stime are the 14th
 /// and 15th.
 fn parse_cpu_time(stat: &str) -> Option<Duration> {

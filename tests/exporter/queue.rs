@@ -2,6 +2,7 @@
 
 use crate::support::{PATIENCE, Tally, all_released, enqueue, names, payload, poisoned, request, soon};
 use bytes::Bytes;
+use proptest::prelude::*;
 use prost::Message;
 use std::{
     sync::{
@@ -19,7 +20,7 @@ use tracegate::{
         retry::RetryConfig,
     },
     otlp::Signal,
-    pipeline::{Destination, Metadata, Payload},
+    pipeline::{Destination, Metadata, Payload, Queued, Reply},
 };
 
 type Script = dyn Fn(usize, &Bytes) -> Result<Sent, Failure> + Send + Sync;
@@ -435,4 +436,173 @@ async fn a_panic_is_seen_and_costs_only_its_own_request() {
     assert_eq!(tally.of(Outcome::Dropped), 2);
     assert_eq!(tally.panics.load(Ordering::SeqCst), 1);
     all_released(&*queue).await;
+}
+
+/// Checklist E3, E2: what the backend refuses for good is not repeated however often it may be.
+#[tokio::test]
+async fn e3_a_permanent_refusal_ends_the_retries() {
+    let sender = Scripted::new(|n, _| if n < 2 { Err(retryable(None)) } else { Err(refused()) });
+    let (queue, tally) = start(settings(), &sender);
+    enqueue(&*queue, payload("a", 1)).unwrap();
+    tally.ended(1).await;
+    assert_eq!((tally.all(), sender.attempts(), tally.retries()), ([0, 0, 1, 0], 3, 2));
+}
+
+/// Checklist E1: a delay that no attempt within `max_elapsed_time` could keep ends the retries, whatever it is.
+#[tokio::test]
+async fn e1_a_delay_of_a_year_does_not_park_the_queue() {
+    let year = Duration::from_secs(365 * 24 * 3600);
+    let sender = Scripted::new(move |n, _| if n == 0 { Err(retryable(Some(year))) } else { Ok(Sent::default()) });
+    let (queue, tally) = start(Settings { consumers: 1, ..settings() }, &sender);
+    enqueue(&*queue, payload("a", 1)).unwrap();
+    enqueue(&*queue, payload("b", 1)).unwrap();
+    tally.ended(2).await;
+    assert_eq!((tally.all(), sender.attempts()), ([1, 0, 1, 0], 2));
+}
+
+/// Checklist E9, and what a second signal reports.
+#[tokio::test]
+async fn e9_what_is_left_is_known_at_any_time() {
+    let sender = Scripted::new(|_, _| Ok(Sent::default())).gated();
+    let (queue, tally) = start(Settings { consumers: 1, ..settings() }, &sender);
+    enqueue(&*queue, payload("a", 2)).unwrap();
+    enqueue(&*queue, payload("b", 3)).unwrap();
+    sender.inside(1).await;
+    assert_eq!(queue.left(), 5, "queued and being sent");
+    sender.gate.add_permits(1);
+    tally.ended(2).await;
+    while queue.left() == 5 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(queue.left(), 3);
+    assert_eq!(queue.drain(Instant::now()).await, 3);
+    assert_eq!(queue.left(), 0);
+}
+
+#[tokio::test]
+async fn without_a_queue_all_requests_are_under_way_at_once() {
+    let sender = Scripted::new(|_, _| Ok(Sent::default())).gated();
+    let (queue, tally) = start(Settings { unqueued: true, consumers: 1, ..settings() }, &sender);
+    for _ in 0..30 {
+        enqueue(&*queue, payload("a", 1)).unwrap();
+    }
+    sender.inside(30).await;
+    sender.gate.close();
+    tally.ended(30).await;
+    assert_eq!(queue.drain(soon()).await, 0);
+    enqueue(&*queue, payload("late", 2)).unwrap();
+    assert_eq!(tally.all(), [30, 0, 0, 2]);
+    all_released(&*queue).await;
+}
+
+#[tokio::test]
+async fn the_queue_is_bounded_in_items() {
+    let sender = Scripted::new(|_, _| Err(retryable(None)));
+    let (queue, _tally) = start(Settings { max_items: 10, ..settings() }, &sender);
+    assert_eq!((0..10).filter(|_| enqueue(&*queue, payload("a", 3)).is_ok()).count(), 3);
+}
+
+/// How the backend answers an attempt.
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    Taken,
+    Rejects(u64),
+    Later,
+    Never,
+    Unreadable,
+    Panics,
+}
+
+fn any_answer() -> impl Strategy<Value = Answer> {
+    prop_oneof![
+        6 => Just(Answer::Taken),
+        1 => (0..4_u64).prop_map(Answer::Rejects),
+        3 => Just(Answer::Later),
+        2 => Just(Answer::Never),
+        1 => Just(Answer::Unreadable),
+        1 => Just(Answer::Panics),
+    ]
+}
+
+fn any_settings() -> impl Strategy<Value = Settings> {
+    let batch = prop::option::of((any::<bool>(), 0..8_u64, 0..8_u64, 200..5000_u64, 0..3_u64).prop_map(
+        |(by_bytes, min, more, max_bytes, timeout)| {
+            let scale = if by_bytes { 150 } else { 1 };
+            Batching {
+                flush_timeout: Duration::from_millis(timeout),
+                by_bytes,
+                min_size: min * scale,
+                max_size: if more == 0 { 0 } else { (min + more) * scale },
+                max_bytes,
+            }
+        },
+    ));
+    (batch, 1..4_usize, any::<bool>(), 300..3000_usize, 0..2_u64).prop_map(
+        |(batch, consumers, unqueued, max_request_bytes, elapsed)| Settings {
+            batch: batch.filter(|_| !unqueued),
+            consumers,
+            unqueued,
+            max_request_bytes,
+            retry: RetryConfig { max_elapsed_time: types::Duration::millis(elapsed * 4), ..quick() },
+            ..Settings::default()
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// Whatever comes, is answered and is given up: every item comes to exactly one end, nothing is taken twice that
+    /// was not sent twice, everyone who waits is answered, and all room is given back.
+    #[test]
+    fn every_item_comes_to_exactly_one_end(
+        settings in any_settings(),
+        requests in prop::collection::vec((1..12_u64, 0..200_usize, any::<bool>()), 1..25),
+        answers in prop::collection::vec(any_answer(), 1..40),
+        patience in prop_oneof![Just(0), Just(30), Just(20_000)],
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let last = if patience == 20_000 { Answer::Taken } else { Answer::Later };
+            let sender = Scripted::new(move |n, _| match answers.get(n).copied().unwrap_or(last) {
+                Answer::Taken => Ok(Sent::default()),
+                Answer::Rejects(rejected) => Ok(Sent { rejected }),
+                Answer::Later => Err(retryable(None)),
+                Answer::Never => Err(refused()),
+                Answer::Unreadable => Err(Failure::Unconfirmed { what: "unreadable".into() }),
+                Answer::Panics => panic!("the test's own panic"),
+            });
+            let (queue, tally) = start(settings, &sender);
+            let mut deliveries = Vec::new();
+            let mut total = 0;
+            for (n, (count, size, waits)) in requests.into_iter().enumerate() {
+                let bytes = request(&format!("r{n}"), count, size).encode_to_vec().into();
+                let payload = Payload { bytes, count, ..payload("x", 0) };
+                total += count;
+                let permit = queue.budget().try_reserve_items(payload.bytes.len() as u64, count).unwrap();
+                let (reply, delivery) = Reply::new();
+                if waits {
+                    queue.enqueue_all(vec![Queued { permit, payload, reply: Some(reply) }]);
+                    deliveries.push(delivery);
+                } else {
+                    queue.enqueue(permit, payload);
+                }
+                if n % 3 == 0 {
+                    tokio::task::yield_now().await;
+                }
+            }
+            queue.drain(Instant::now() + Duration::from_millis(patience)).await;
+            let ends = tally.all();
+            assert_eq!(ends.iter().sum::<u64>(), total, "{ends:?}");
+            assert_eq!((queue.budget().bytes(), queue.budget().requests(), queue.left()), (0, 0, 0));
+            for delivery in deliveries {
+                assert!(tokio::time::timeout(PATIENCE, delivery).await.unwrap().is_ok(), "an answer for everyone");
+            }
+            let mut taken = sender.taken().concat();
+            assert_eq!(taken.len() as u64, ends[0] + ends[1], "sent, or sent and rejected");
+            taken.sort_unstable();
+            let distinct = { let mut names = taken.clone(); names.dedup(); names.len() };
+            assert_eq!(distinct, taken.len(), "nothing is taken twice");
+        });
+    }
 }

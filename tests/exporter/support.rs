@@ -137,7 +137,7 @@ pub fn names(bytes: &[u8]) -> Vec<String> {
 
 /// What the pipeline does: reserve, then enqueue.
 pub fn enqueue(destination: &dyn Destination, payload: Payload) -> Result<(), Full> {
-    let permit = destination.budget().try_reserve(payload.bytes.len() as u64)?;
+    let permit = destination.budget().try_reserve_items(payload.bytes.len() as u64, payload.count)?;
     destination.enqueue(permit, payload);
     Ok(())
 }

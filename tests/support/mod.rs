@@ -16,7 +16,7 @@ use std::{
     sync::{Arc, Mutex},
     time::Instant,
 };
-use tracegate::pipeline::{Budget, Destination, Metadata, Origin, Payload, Permit, Transport};
+use tracegate::pipeline::{Budget, Destination, Metadata, OnFull, Origin, Payload, Permit, Transport};
 
 /// A GitHub token in form; the checksum is not one.
 pub fn token() -> String {
@@ -63,12 +63,29 @@ pub fn origin() -> Origin {
 pub struct Remembering {
     id: String,
     budget: Budget,
+    on_full: OnFull,
     kept: Mutex<Vec<(Permit, Payload)>>,
+    refused: Mutex<u64>,
 }
 
 impl Remembering {
     pub fn new(id: &str, max_bytes: u64) -> Arc<Remembering> {
-        Arc::new(Remembering { id: id.into(), budget: Budget::new(max_bytes, 1000), kept: Mutex::default() })
+        Remembering::that(id, max_bytes, OnFull::Refuse)
+    }
+
+    pub fn that(id: &str, max_bytes: u64, on_full: OnFull) -> Arc<Remembering> {
+        let budget = Budget::new(max_bytes, 1000);
+        Arc::new(Remembering { id: id.into(), budget, on_full, kept: Mutex::default(), refused: Mutex::default() })
+    }
+
+    /// Forgets what it kept, and gives the room back.
+    pub fn forget(&self) {
+        self.kept.lock().unwrap().clear();
+    }
+
+    /// Items for which there was no room.
+    pub fn items_refused(&self) -> u64 {
+        *self.refused.lock().unwrap()
     }
 
     pub fn payloads(&self) -> Vec<Payload> {
@@ -85,7 +102,13 @@ impl Destination for Remembering {
         &self.budget
     }
 
-    fn refused(&self, _: &Payload) {}
+    fn on_full(&self) -> OnFull {
+        self.on_full
+    }
+
+    fn refused(&self, payload: &Payload) {
+        *self.refused.lock().unwrap() += payload.count;
+    }
 
     fn enqueue(&self, permit: Permit, payload: Payload) {
         self.kept.lock().unwrap().push((permit, payload));

@@ -3,7 +3,8 @@
 
 use super::*;
 use crate::telemetry::{
-    ExporterMetrics, Items, MaskMetrics, MemoryLimiterMetrics, PipelineMetrics, ReceiverMetrics, http::tests::get,
+    BatchMetrics, ExporterMetrics, Items, MaskMetrics, MemoryLimiterMetrics, PipelineMetrics, ReceiverMetrics,
+    http::tests::get,
 };
 use tokio::sync::oneshot;
 
@@ -99,6 +100,7 @@ fn every_metric_has_its_help() {
         let _ = ReceiverMetrics::new("r", "http");
         ExporterMetrics::new("e").queue_capacity(1);
         let _ = MemoryLimiterMetrics::new("p");
+        BatchMetrics::new("b").sent(1, 1, true);
         let _ = MaskMetrics::new([("r", "c")]);
         let _ = PipelineMetrics::new("traces");
         recorders::config_reloaded(true);
