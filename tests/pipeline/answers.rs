@@ -20,9 +20,11 @@ use tracegate::{
     pipeline::{Accepted, Destination, Gateway, Pipeline, Refusal},
 };
 
+type Answers = dyn Fn(&Outgoing) -> Result<Sent, Failure> + Send + Sync;
+
 /// Answers what it is told, once the gate has a permit.
 pub struct Backend {
-    pub answers: Box<dyn Fn(&Outgoing) -> Result<Sent, Failure> + Send + Sync>,
+    pub answers: Box<Answers>,
     pub gate: Semaphore,
     /// The item counts of the requests that came.
     pub came: Mutex<Vec<u64>>,

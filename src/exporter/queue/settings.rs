@@ -248,7 +248,8 @@ impl Settings {
         let max_bytes = queue.max_bytes.0;
         let many_requests = (max_bytes / BYTES_PER_REQUEST).max(1);
         let (max_bytes, max_requests, max_items) = match queue.sizer() {
-            _ if !queue.enabled => (max_bytes, many_requests, u64::MAX),
+            // Without a queue there is no capacity to show; receivers bound the requests in hand.
+            _ if !queue.enabled => (max_bytes, u64::MAX, u64::MAX),
             Sizer::Requests => (max_bytes, queue.queue_size, u64::MAX),
             Sizer::Items => (max_bytes, many_requests, queue.queue_size),
             Sizer::Bytes => (max_bytes.min(queue.queue_size), many_requests, u64::MAX),
