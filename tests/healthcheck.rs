@@ -5,7 +5,7 @@
 #[path = "support/program.rs"]
 mod program;
 
-use program::{FREE_PORTS, Gateway, run};
+use program::{FREE_PORTS, run};
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener},
@@ -41,12 +41,12 @@ fn ask(address: SocketAddr) -> program::Ended {
 
 #[test]
 fn a_running_gateway_is_healthy_and_a_stopped_one_is_not() {
-    let gateway = Gateway::start(&FREE_PORTS, []);
+    let gateway = program::start(&FREE_PORTS, []);
     let health = gateway.address("health");
     let ended = ask(health);
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
     assert_eq!(ended.stdout, format!("healthy: http://{health}/ answered 200\n"));
-    assert!(gateway.stop().0.success());
+    assert!(program::stop(gateway).0.success());
     let ended = ask(health);
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{ended:?}");
     assert!(ended.stderr.starts_with(&format!("Error: unhealthy: http://{health}/: cannot connect: ")), "{ended:?}");
@@ -64,7 +64,7 @@ fn the_configuration_says_whom_to_ask() {
         )
     };
     // On every address, as in an image; on one port only, so that the answer does not come from elsewhere.
-    let gateway = Gateway::start(&["--config", &configured(0)], []);
+    let gateway = program::start(&["--config", &configured(0)], []);
     let port = gateway.address("health").port();
     let ended = run(&["healthcheck", "--config", &configured(port), "--timeout", "60"], []);
     assert_eq!(ended.code, Some(0), "{ended:?}");

@@ -7,7 +7,7 @@
 mod program;
 mod support;
 
-use program::{FREE_PORTS, Gateway, post, project_file, project_text, run};
+use program::{FREE_PORTS, post, project_file, project_text, run};
 use prost::Message;
 use serde_json::{Value, json};
 use std::{
@@ -46,7 +46,7 @@ fn port(endpoint: &Value) -> u64 {
 
 /// Seconds that the program takes at most to drain, as it says itself when it is stopped.
 static DRAIN: LazyLock<u64> = LazyLock::new(|| {
-    let (status, log) = Gateway::start(&FREE_PORTS, []).stop();
+    let (status, log) = program::stop(program::start(&FREE_PORTS, []));
     assert!(status.success(), "{log}");
     let (_, rest) = log.split_once("\"deadline_seconds\":").unwrap_or_else(|| panic!("{log}"));
     rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
@@ -69,7 +69,7 @@ fn starts_and_takes_a_request(path: &str) {
     let file = project_file(path);
     // Nobody listens there; the gateway is killed at the end with what it has queued.
     let gateway =
-        Gateway::start(&[&["--config", &file][..], &FREE_PORTS].concat(), [("COLLECTOR_ENDPOINT", "127.0.0.1:9")]);
+        program::start(&[&["--config", &file][..], &FREE_PORTS].concat(), [("COLLECTOR_ENDPOINT", "127.0.0.1:9")]);
     let body = request(vec![span(1, "packaging", vec![string("key", &token())])]).encode_to_vec();
     assert_eq!(post(gateway.address("http"), &body), 200, "{path}");
     let ready = gateway.seen.iter().find(|line| line.contains("\"unmasked\":\"none\""));
@@ -161,6 +161,30 @@ mod dockerfile {
         for source in copied {
             assert!(Path::new(&project_file(&source)).exists(), "{source}");
         }
+    }
+
+    /// The build in the image sees only what is copied; a file that is compiled in from elsewhere would break it there.
+    #[test]
+    fn what_is_compiled_in_is_copied() {
+        let copied = ["src", "pipelines"].map(project_file);
+        let mut open = vec![project_file("src").into()];
+        let mut seen = 0;
+        while let Some(path) = open.pop() {
+            let path: std::path::PathBuf = path;
+            if path.is_dir() {
+                open.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+                continue;
+            }
+            let Ok(text) = std::fs::read_to_string(&path) else { continue };
+            let uses = ["include_str!(\"", "include_bytes!(\"", "#[path = \""];
+            for included in uses.iter().flat_map(|start| text.split(start).skip(1)) {
+                let file = path.parent().unwrap().join(included.split('"').next().unwrap());
+                let file = file.canonicalize().unwrap_or_else(|error| panic!("{file:?} in {path:?}: {error}"));
+                assert!(copied.iter().any(|copied| file.starts_with(copied)), "{file:?} in {path:?}");
+                seen += 1;
+            }
+        }
+        assert!(seen > 5, "{seen}");
     }
 
     #[test]
@@ -387,8 +411,11 @@ mod kubernetes {
         }
 
         fn matches(&self, peer: &Value) -> bool {
-            if peer.get("ipBlock").is_some() {
-                return self.outside;
+            if let Some(block) = peer.get("ipBlock") {
+                // Pods have addresses of these ranges.
+                let private = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"];
+                let excepted = block.get("except").map(strings).unwrap_or_default();
+                return self.outside || !private.iter().all(|range| excepted.contains(range));
             }
             let name = at(peer, "/namespaceSelector/matchLabels/kubernetes.io~1metadata.name");
             !self.outside && name == self.namespace && self.selected_by(peer.get("podSelector"))
@@ -571,7 +598,7 @@ mod helm {
         let variables = [("MY_POD_IP", "127.0.0.1"), ("OTEL_K8S_POD_IP", "127.0.0.1")];
         let ended = run(&["validate", "--config", &config], variables);
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
-        let gateway = Gateway::start(&[&["--config", &config][..], &FREE_PORTS].concat(), variables);
+        let gateway = program::start(&[&["--config", &config][..], &FREE_PORTS].concat(), variables);
         assert!(gateway.seen.iter().all(|line| !line.contains("\twarn\t")), "{:?}", gateway.seen);
         let listens = listens(&merged["config"]);
         let enabled: BTreeSet<u64> = at(&merged, "/ports")

@@ -46,7 +46,12 @@ impl Gateway {
     }
 
     pub fn spawn(args: &[&str]) -> Gateway {
-        let mut process = tracegate(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Gateway::launch(tracegate(args))
+    }
+
+    /// Starts a command made with [`tracegate`] and waits until it is ready.
+    pub fn launch(mut command: Command) -> Gateway {
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (send, log) = mpsc::channel();
         let (stderr, stdout) = (process.stderr.take().unwrap(), process.stdout.take().unwrap());
         for stream in [Box::new(stderr) as Box<dyn Read + Send>, Box::new(stdout)] {
@@ -55,6 +60,8 @@ impl Gateway {
                 BufReader::new(stream).lines().map_while(Result::ok).for_each(|line| drop(send.send(line)))
             });
         }
+        // Or a program that ends before it is ready would be waited for.
+        drop(send);
         let mut gateway = Gateway { process, log, seen: Vec::new() };
         gateway.wait_for(READY);
         gateway
