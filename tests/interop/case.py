@@ -86,6 +86,7 @@ class Case:
     pending: bool = False
     interrupts: bool = False
     listen: object = None
+    chain: object = None
 
 
 @dataclass
@@ -154,6 +155,8 @@ def _copies(case: Case, control: Sink, sink: Sink, written: dict) -> list[list[R
 
 
 def _gateway(case: Case, binary: Path, directory: Path, sink: Sink) -> gateway.Gateway:
+    if case.chain:
+        return case.chain(case, binary, directory, sink)
     if case.configured:
         return gateway.configured(binary, directory, case.exporter(sink), case.processors, listen=case.listen)
     return gateway.unconfigured(binary, directory, sink.grpc_port)

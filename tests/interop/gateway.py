@@ -15,8 +15,8 @@ from sender import Endpoint
 READY = "Everything is ready. Begin running and processing data."
 START_SECONDS = 20
 STOP_SECONDS = 30
-# How the binary, or the Rust runtime, reports a panic.
-DEFECTS = (b"defect in tracegate", b"panicked at")
+# How the binary, or the runtime of Rust or Go, reports a panic.
+DEFECTS = (b"defect in tracegate", b"panicked at", b"panic: ")
 DEFAULT_PORTS = {"OTLP/gRPC": 4317, "OTLP/HTTP": 4318, "metrics": 8888, "health": 13133}
 
 
@@ -27,11 +27,20 @@ class GatewayFault(Exception):
 class Gateway:
     """One run of the binary in a directory of its own, in which everything it writes stays."""
 
-    def __init__(self, binary: Path, directory: Path, endpoint: Endpoint, arguments: list[str], metrics_port: int):
+    def __init__(
+        self,
+        binary: Path,
+        directory: Path,
+        endpoint: Endpoint,
+        arguments: list[str],
+        metrics_port: int,
+        environment: dict[str, str] | None = None,
+    ):
         self.endpoint = replace(endpoint, terminate=self.terminate)
-        self.terminated = False
+        self.name = directory.name
+        self.started = self.terminated = False
         self._binary, self._directory, self._arguments = binary, directory, arguments
-        self._metrics_port = metrics_port
+        self._metrics_port, self._environment = metrics_port, environment
         self._ready = threading.Event()
         self._stderr: list[bytes] = []
 
@@ -40,12 +49,14 @@ class Gateway:
         self._process = subprocess.Popen(
             [str(self._binary), *self._arguments],
             cwd=self._directory,
+            env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=self._out,
             stderr=subprocess.PIPE,
         )
         self._reader = threading.Thread(target=self._read_stderr, daemon=True)
         self._reader.start()
+        self.started = True
         end = time.monotonic() + START_SECONDS
         while not self._ready.wait(0.05):
             if self._process.poll() is not None:
@@ -110,6 +121,8 @@ class Gateway:
         return Gateway(self._binary, directory, self.endpoint, [*arguments, str(path)], self._metrics_port)
 
     def kill(self):
+        if not self.started:
+            return
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
@@ -145,7 +158,9 @@ def busy_default_ports() -> list[str]:
     return busy
 
 
-def configured(binary: Path, directory: Path, exporters: dict, processors: dict, listen=None) -> Gateway:
+def configured(
+    binary: Path, directory: Path, exporters: dict, processors: dict, listen=None, command=("run",)
+) -> Gateway:
     """A gateway run from a configuration file in the Collector's shape; every pipeline gets all of both."""
     grpc_port, http_port, metrics_port = free_ports(3)
     pipeline = {"receivers": ["otlp"], "processors": list(processors), "exporters": list(exporters)}
@@ -166,7 +181,7 @@ def configured(binary: Path, directory: Path, exporters: dict, processors: dict,
     path = directory / "config.yaml"
     path.write_text("\n".join(_yaml(config, 0)) + "\n")
     endpoint = Endpoint(grpc_port, http_port, **told)
-    return Gateway(binary, directory, endpoint, ["run", "--config", str(path)], metrics_port)
+    return Gateway(binary, directory, endpoint, [*command, "--config", str(path)], metrics_port)
 
 
 def _yaml(value: dict, depth: int) -> list[str]:

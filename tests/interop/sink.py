@@ -37,13 +37,15 @@ JSON_HEX_FIELDS = {"traceId", "spanId", "parentSpanId"}
 
 @dataclass
 class Received:
-    """One export request. `body` is the payload after decompression, `message` its decoded form."""
+    """One export request. `body` is the payload after decompression, `message` its decoded form; `headers` are kept of
+    HTTP only, by lower-case names."""
 
     signal: str
     transport: str
     encoding: str
     body: bytes
     message: object
+    headers: dict = field(default_factory=dict)
 
 
 @dataclass
@@ -97,7 +99,7 @@ class Sink:
             self.refused += 1
             return True
 
-    def keep(self, signal: str, transport: str, encoding: str, body: bytes) -> bool:
+    def keep(self, signal: str, transport: str, encoding: str, body: bytes, headers: dict | None = None) -> bool:
         """Decodes and keeps one request; false, and a line in `errors`, if it cannot be decoded."""
         time.sleep(self.delay)
         try:
@@ -106,7 +108,7 @@ class Sink:
             self.fault(f"{transport} {signal}: the backend cannot decode the request: {type(error).__name__}")
             return False
         with self._lock:
-            self.received.append(Received(signal, transport, encoding, body, message))
+            self.received.append(Received(signal, transport, encoding, body, message, headers or {}))
         return True
 
     def fault(self, text: str):
@@ -163,7 +165,8 @@ class _HttpHandler(BaseHTTPRequestHandler):
         elif encoding not in ("", "identity"):
             sink.fault(f"HTTP: unexpected content encoding {encoding!r}")
             return self._answer(415, kind)
-        return self._answer(200 if sink.keep(signal, transport, encoding, body) else 400, kind)
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        return self._answer(200 if sink.keep(signal, transport, encoding, body, headers) else 400, kind)
 
     def _body(self) -> bytes:
         if "chunked" not in self.headers.get("transfer-encoding", ""):
