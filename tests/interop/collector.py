@@ -2,6 +2,7 @@
 
 import os
 import time
+import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -130,6 +131,8 @@ class Check:
                 self.judge(binary, seed, row)
         except gateway.GatewayFault as fault:
             row.faults.append(str(fault))
+        except Exception as error:  # One broken part must not hide what the others found.
+            row.faults.append(f"harness: {''.join(traceback.format_exception(error))[-1500:]}")
         row.faults = list(dict.fromkeys(row.faults))
         row.seconds = f"{time.monotonic() - started:.1f}"
         row.verdict = "FAILED" if row.faults else "ok"

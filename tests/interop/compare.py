@@ -102,7 +102,7 @@ class Judge:
 
     def _message(self, expected, actual, path, found):
         if not hasattr(expected, "DESCRIPTOR"):
-            return self._leaf(expected, actual, path, found)
+            return self.value(expected, actual, path, found)
         for descriptor in expected.DESCRIPTOR.fields:
             name = f"{path}.{descriptor.name}"
             left, right = getattr(expected, descriptor.name), getattr(actual, descriptor.name)
@@ -111,7 +111,7 @@ class Judge:
             elif descriptor.has_presence and expected.HasField(descriptor.name) != actual.HasField(descriptor.name):
                 found.append(f"{name}: {_presence(expected, descriptor)} sent, {_presence(actual, descriptor)} arrived")
             elif descriptor.type != FieldDescriptor.TYPE_MESSAGE:
-                self._leaf(left, right, name, found)
+                self.value(left, right, name, found)
             elif expected.HasField(descriptor.name):
                 self._message(left, right, name, found)
 
@@ -127,7 +127,7 @@ class Judge:
                 name = f"{path}[{left.key}]"
             self._message(left, right, name, found)
 
-    def _leaf(self, expected, actual, path, found):
+    def value(self, expected, actual, path, found):
         if isinstance(expected, bytes):
             expected, actual = (each.decode("utf-8", "surrogateescape") for each in (expected, actual))
         if not isinstance(expected, str):
@@ -147,15 +147,15 @@ class Judge:
         if match is None or not all(_is_part_masked(*pair) for pair in zip(sent, match.groups())):
             found.append(
                 f"{path}: text around a planted value changed ({kinds}): "
-                f"{self._hidden(expected)} became {self._hidden(actual)}"
+                f"{self.hidden(expected)} became {self.hidden(actual)}"
             )
         elif not all(MARKER.search(each) for each in match.groups()):
-            found.append(f"{path}: no marker in the place of a planted value ({kinds}): {self._hidden(actual)}")
+            found.append(f"{path}: no marker in the place of a planted value ({kinds}): {self.hidden(actual)}")
 
     def _kind(self, spelling: str) -> str:
         return self._by_text[self._texts.source(spelling)].kind
 
-    def _hidden(self, text: str) -> str:
+    def hidden(self, text: str) -> str:
         """`text` for a report: planted values by their kind only, long runs cut."""
         if whole := self._texts.pattern(text):
             text = whole.sub(lambda match: f"<{self._kind(match.group())}>", text)
