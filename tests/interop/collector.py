@@ -12,7 +12,7 @@ from gateway import Gateway, free_ports
 from sender import Endpoint
 
 # Set by `run`, which builds both from the module in `collector/`.
-BINARIES = Path(os.environ.get("INTEROP_COLLECTOR", "target/interop/collector"))
+BINARIES = Path(os.environ.get("INTEROP_COLLECTOR", "target/interop/collector")).absolute()
 COLLECTOR = BINARIES / "collector"
 TELEMETRYGEN = BINARIES / "telemetrygen"
 DATA = Path(__file__).parent / "collector"

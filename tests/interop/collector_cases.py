@@ -35,7 +35,7 @@ CASES = [
         arrives_packed="gzip",
         chain=between(otlp_grpc("zstd"), otlp_grpc("snappy")),
     ),
-    Check("drop-in", "one file, both", collector_dropin.judge),
+    Check("collector-drop-in", "one file, both", collector_dropin.judge),
     Check("collector-metrics", "one file, both", collector_metrics.judge),
     Check("collector-errors", "the same requests", collector_errors.judge),
     Check("collector-configuration", "wrong files", collector_configuration.judge),

@@ -74,6 +74,10 @@ class Gateway:
                 if READY.encode() in line:
                     self._ready.set()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def defects(self) -> list[str]:
         return [line.decode(errors="replace").strip() for line in self._stderr if any(each in line for each in DEFECTS)]
 
