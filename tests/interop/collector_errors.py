@@ -239,7 +239,7 @@ def judge(binary: Path, _seed: int, row: Row):
     asked = requests()
     collector, tracegate = (_answers(each, asked) for each in (COLLECTOR, binary))
     with open(DATA / "deviations.toml", "rb") as file:
-        stated = {each["request"]: each for each in tomllib.load(file)["deviation"]}
+        stated = {name: each for each in tomllib.load(file)["deviation"] for name in each["requests"]}
     equal, deviating, faults = compare(asked, collector, tracegate, stated)
     row.faults += faults
     row.sent = str(len(asked))
