@@ -240,15 +240,16 @@ def judge(binary: Path, _seed: int, row: Row):
     collector, tracegate = (_answers(each, asked) for each in (COLLECTOR, binary))
     with open(DATA / "deviations.toml", "rb") as file:
         stated = {name: each for each in tomllib.load(file)["deviation"] for name in each["requests"]}
-    equal, deviating, faults = compare(asked, collector, tracegate, stated)
-    row.faults += faults
+    row.faults += compare(asked, collector, tracegate, stated)
     row.sent = str(len(asked))
-    row.arrived = f"{equal} equal, {deviating} stated"
+    equal = sum(collector[each.name] == tracegate[each.name] for each in asked)
+    same = sum(collector[each.name].status == tracegate[each.name].status for each in asked)
+    row.arrived = f"{equal} equal, {same - equal} same status, {len(asked) - same} other"
 
 
-def compare(asked, collector, tracegate, stated) -> tuple[int, int, list[str]]:
-    """Prints both answers where they differ; equal ones in one line."""
-    equal, deviating, faults = [], 0, []
+def compare(asked, collector, tracegate, stated) -> list[str]:
+    """Prints both answers where they differ, equal ones in one line; the differences that are not as stated."""
+    equal, faults = [], []
     for request in asked:
         left, right = collector[request.name], tracegate[request.name]
         deviation = stated.pop(request.name, None)
@@ -258,12 +259,11 @@ def compare(asked, collector, tracegate, stated) -> tuple[int, int, list[str]]:
                 faults.append(f"{request.name}: stated as a deviation, but both answer {left.line()}")
             continue
         faults += _deviation_faults(request.name, left, right, deviation)
-        deviating += deviation is not None
         print(f"  {request.name}\n    Collector  {_cut(left.line())}\n    tracegate  {_cut(right.line())}")
         print(f"    {'stated: ' + deviation['reason'] if deviation else 'NOT STATED'}")
     print(f"  equal: {', '.join(equal)}")
     faults += [f"{name}: a deviation of a request that is not sent" for name in stated]
-    return len(equal), deviating, faults
+    return faults
 
 
 def _deviation_faults(name: str, left: Answer, right: Answer, deviation: dict | None) -> list[str]:

@@ -32,7 +32,7 @@ def metrics(change):
 def errors(left: str, right: str, stated: dict):
     answers = [{"a": Answer(each, "text/plain", "")} for each in (left, right)]
     with contextlib.redirect_stdout(io.StringIO()):
-        return collector_errors.compare([HttpRequest("a")], *answers, dict(stated))[2]
+        return collector_errors.compare([HttpRequest("a")], *answers, dict(stated))
 
 
 def configuration(code: int, text: str):
