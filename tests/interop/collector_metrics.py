@@ -56,21 +56,26 @@ def compare(collector: str, tracegate: str, rules: dict, used: set) -> tuple[int
     """The number of tracegate's samples that are as they must be, and what is wrong with the others."""
     theirs, ours = samples(collector), samples(tracegate)
     types = [dict(TYPE.findall(page)) for page in (collector, tracegate)]
-    excused = [each["name"] for each in rules["exception"]]
-    alike, faults = 0, []
+    alike, faults = 0, {}
     for sample, value in ours.items():
         fault = _fault(sample, value, theirs, types, rules["items"])
-        by = [name for name in excused if re.fullmatch(name, sample)]
+        by = [each["name"] for each in rules["exception"] if _excuses(each, sample, value)]
         if fault is None:
             alike += 1
         elif by:
             used.update(by)
         else:
-            faults.append(fault)
+            # One line a name: its series all differ in the same way.
+            faults.setdefault(_name(sample), fault)
+    faults = list(faults.values())
     names = {_name(sample) for sample in ours}
     faults += [f"tracegate has no {name}" for name in rules["required"] if name not in names]
     print(f"  only the Collector has: {', '.join(sorted({_name(sample) for sample in theirs} - names))}")
     return alike, faults
+
+
+def _excuses(exception: dict, sample: str, value: float) -> bool:
+    return re.fullmatch(exception["name"], sample) is not None and (value == 0 or not exception.get("zero", False))
 
 
 def _fault(sample: str, value: float, theirs: dict, types: list, items_pattern: str) -> str | None:
@@ -87,11 +92,12 @@ def _fault(sample: str, value: float, theirs: dict, types: list, items_pattern: 
 
 
 def samples(page: str) -> dict[str, float]:
-    """By `name{label="value",…}` with the labels in order."""
-    return {
-        name + "{" + ",".join(f'{key}="{value}"' for key, value in sorted(LABEL.findall(labels))) + "}": float(number)
-        for name, labels, number in SAMPLE.findall(page)
-    }
+    """By `name{label="value",…}` with the labels in order; the buckets of a histogram are one: bounds may differ."""
+    found = {}
+    for name, labels, number in SAMPLE.findall(page):
+        pairs = sorted(pair for pair in LABEL.findall(labels) if pair[0] != "le" or not name.endswith("_bucket"))
+        found[name + "{" + ",".join(f'{key}="{value}"' for key, value in pairs) + "}"] = float(number)
+    return found
 
 
 def _name(sample: str) -> str:
