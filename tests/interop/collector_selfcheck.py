@@ -24,9 +24,10 @@ RULES = {"required": ["otelcol_exporter_queue_size"], "items": "otelcol_receiver
 SAID = {"says": ["queue_size"], "at": "exporters::otlp_grpc"}
 
 
-def metrics(change):
+def metrics(change, exception=()):
+    rules = RULES | {"exception": list(exception)}
     with contextlib.redirect_stdout(io.StringIO()):
-        return collector_metrics.compare(PAGE, change(PAGE), RULES, set())[1]
+        return collector_metrics.compare(PAGE, change(PAGE), rules, set())[1]
 
 
 def errors(left: str, right: str, stated: dict):
@@ -49,6 +50,12 @@ def phoenix(change):
     return backends_phoenix.Phoenix.differences(None, Judge(planter.planted), direct, through)
 
 
+def fewer(page: str) -> str:
+    return page.replace(',transport="grpc"', "")
+
+
+EXCEPTED = {"name": "otelcol_nosuch.*", "reason": "a test"}
+FEWER = {"name": "otelcol_receiver_accepted_spans.*", "fewer_labels": True, "reason": "a test"}
 RIGHT = "Error: exporters::otlp_grpc::sending_queue: `queue_size` must be positive"
 STATED = {"a": {"requests": ["a"], "collector": "400 .*", "tracegate": "413 .*", "reason": "the specification"}}
 # Name: (what is found, whether something must be).
@@ -60,6 +67,10 @@ CHECKS = {
     "another label value": (metrics(lambda page: page.replace('"traces"', '"spans"')), True),
     "another type": (metrics(lambda page: page.replace("size gauge", "size counter")), True),
     "an unknown name": (metrics(lambda page: page + "otelcol_nosuch 1\n"), True),
+    "an excepted name": (metrics(lambda page: page + "otelcol_nosuch 1\n", [EXCEPTED]), False),
+    "a name excepted at zero": (metrics(lambda page: page + "otelcol_nosuch 1\n", [EXCEPTED | {"zero": True}]), True),
+    "fewer labels, excepted": (metrics(fewer, [FEWER]), False),
+    "fewer labels, another value": (metrics(lambda page: fewer(page).replace("} 7", "} 8"), [FEWER]), True),
     "a required name missing": (metrics(lambda page: page.split("# TYPE otelcol_exporter")[0]), True),
     "equal answers": (errors("400", "400", {}), False),
     "answers that differ": (errors("400", "413", {}), True),
