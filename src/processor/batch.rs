@@ -15,7 +15,7 @@ use crate::{
     },
     telemetry::BatchMetrics,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 use std::{
     collections::HashSet,
     future::Future,
@@ -33,6 +33,7 @@ const MAX_BYTES: u64 = 4 << 20;
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The longest a request waits for others; with 0 none waits.
+    #[serde(deserialize_with = "timeout")]
     pub timeout: Duration,
     /// A batch of this many spans, log records or metric data points leaves at once; with 0 every request does.
     pub send_batch_size: u32,
@@ -55,6 +56,14 @@ impl Default for Config {
             metadata_cardinality_limit: 1000,
         }
     }
+}
+
+/// The Collector has a text of its own for a time below zero.
+fn timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    Duration::deserialize(deserializer).map_err(|error| {
+        let negative = error.to_string().contains("must not be negative");
+        if negative { D::Error::custom("timeout must be greater or equal to 0") } else { error }
+    })
 }
 
 /// Why a configuration cannot be used; the texts are the Collector's.
@@ -309,7 +318,8 @@ mod tests {
         assert_eq!((config.timeout, config.metadata_cardinality_limit), (Duration::millis(200), 1000));
         assert!(config.metadata_keys.is_empty() && config.validate().is_ok());
         assert!(serde_json::from_value::<Config>(json!({"send_batch_sise": 1})).is_err());
-        assert!(serde_json::from_value::<Config>(json!({"timeout": "-1s"})).is_err());
+        let negative = serde_json::from_value::<Config>(json!({"timeout": "-1s"})).unwrap_err().to_string();
+        assert!(negative.starts_with("timeout must be greater or equal to 0"), "{negative}");
     }
 
     #[test]

@@ -27,7 +27,7 @@ from compare import MARKER, Judge, items
 from content import FORGED, Traces
 from plant import Planter
 from sender import Endpoint, Sender
-from sink import GRPC_METHODS, Received, Sink
+from sink import GRPC_METHODS, Sink
 
 START_SECONDS = 120
 STORED_SECONDS = 60

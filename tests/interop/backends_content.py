@@ -1,4 +1,4 @@
-"""Spans as agents send them to the backends for agents: OpenInference attributes, with planted values in the content."""
+"""Spans as agents send them to backends made for agents: OpenInference attributes with planted values."""
 
 import json
 
@@ -9,7 +9,7 @@ from plant import Planter
 
 
 class AgentRun:
-    """Two turns of a support agent: retrieval, model calls with tools, a tool that fails. `created` counts the spans."""
+    """Two turns of a support agent: retrieval, a model call, a tool that once fails. `created` counts the spans."""
 
     def __init__(self, provider: TracerProvider, planter: Planter):
         self._tracer = provider.get_tracer("openinference.interop", "1.0")

@@ -67,4 +67,6 @@ class Mlflow:
         self.server.ask("POST", f"{self._base}/api/3.0/mlflow/traces/delete-traces", body)
 
     def differences(self, judge: Judge, direct: dict, through: dict) -> list[str]:
-        return judge.differences(*([Item("traces", key, {"span": span}) for key, span in each.items()] for each in (direct, through)))
+        return judge.differences(
+            *([Item("traces", key, {"span": span}) for key, span in each.items()] for each in (direct, through))
+        )

@@ -1,4 +1,4 @@
-"""Runs Arize Phoenix in this process, with its gRPC port on loopback: it binds that to every address and has no setting.
+"""Runs Arize Phoenix with its gRPC port on loopback: left alone it binds that to every address and has no setting.
 
 Its HTTP address, ports and directory come from the environment, as Phoenix reads them.
 """

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import gateway
 from case import Row
-from gateway import Gateway, free_ports
+from gateway import Gateway
 from sender import Endpoint
 
 # Set by `run`, which builds both from the module in `collector/`.
@@ -31,7 +31,9 @@ class Address:
 def configured(directory: Path, exporters: dict, processors: dict | None = None) -> Gateway:
     """A Collector with an OTLP receiver on free ports whose pipelines all have these processors and exporters."""
     directory.mkdir(parents=True, exist_ok=True)
-    return gateway.configured(COLLECTOR, directory, exporters, PROCESSORS if processors is None else processors, command=())
+    return gateway.configured(
+        COLLECTOR, directory, exporters, PROCESSORS if processors is None else processors, command=()
+    )
 
 
 @dataclass

@@ -193,7 +193,9 @@ def requests() -> list:
         GrpcRequest("grpc too large", _one_span(name="n" * (2 * GRPC_LIMIT))),
         GrpcRequest("grpc unknown method", span, TRACE_METHOD.replace("Export", "Nothing")),
         GrpcRequest("grpc unknown service", span, "/opentelemetry.proto.collector.nothing.v1.Service/Export"),
-        GrpcRequest("grpc signal without a pipeline", b"", TRACE_METHOD.replace("trace", "metrics").replace("Trace", "Metrics")),
+        GrpcRequest(
+            "grpc signal without a pipeline", b"", TRACE_METHOD.replace("trace", "metrics").replace("Trace", "Metrics")
+        ),
         GrpcRequest("grpc health service", b"", "/grpc.health.v1.Health/Check"),
     ]
 
