@@ -7,12 +7,15 @@ its own that is in trouble for INTEROP_CALM_SECONDS (20 without it; 300 is five 
 All cases run at once, for most of the time nothing happens. An agent fails its case if its output or exit code differs
 from what it is without any trouble, if its work takes longer, or if it ends later than the SDK's own bound for its
 shutdown allows. The gateway fails it if a planted value survives, or if it takes no telemetry after the trouble is over.
+
+To see a case fail, set INTEROP_CALM_EXPORT=each, which makes the Python agents export each span while they work.
 """
 
 import argparse
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -44,6 +47,7 @@ SLACK_SECONDS = 6.0
 READY_SECONDS = 120
 SLOW_SECONDS = 10.0
 ENDLESS = 1 << 30
+REFUSED = re.compile(r'otelcol_receiver_refused_spans(?:_total)?\{[^}]*transport="(?P<transport>\w+)"[^}]*\} (?P<value>[0-9.e+]+)')
 
 HERE = Path(__file__).parent
 CLIENTS = {
@@ -88,7 +92,7 @@ class Scene:
         exporter |= {"sending_queue": trouble.queue} if trouble.queue else {}
         self.runs = [gateway.configured(binary, self._place(), {"otlp_grpc": exporter}, trouble.processors)]
         self.started = False
-        self.refused = 0.0
+        self.refused: set[str] = set()
 
     def _place(self) -> Path:
         place = self._directory / f"run{len(getattr(self, 'runs', []))}"
@@ -114,11 +118,12 @@ class Scene:
         if self.started:
             self.runs[-1].stop()
 
-    def count_refused(self):
-        """Spans the gateway says it refused, so far."""
-        page = self.runs[-1].metrics_page().decode()
-        lines = [each for each in page.splitlines() if each.startswith("otelcol_receiver_refused_spans")]
-        self.refused += sum(float(each.rsplit(" ", 1)[1]) for each in lines)
+    def note_refused(self):
+        """Over which transports the gateway says it refused spans, so far."""
+        for line in self.runs[-1].metrics_page().decode().splitlines():
+            metric = REFUSED.match(line)
+            if metric and float(metric["value"]) > 0:
+                self.refused.add(metric["transport"])
 
 
 def _dead_backend(scene: Scene):
@@ -126,12 +131,12 @@ def _dead_backend(scene: Scene):
 
 
 def _backend_again(scene: Scene):
-    scene.count_refused()
+    scene.note_refused()
     scene.sink.refuse_first = 0
 
 
 def _more_memory(scene: Scene):
-    scene.count_refused()
+    scene.note_refused()
     scene.runs[-1].stop()
     scene.replace(lambda config: config.replace("limit_mib: 1\n", "limit_mib: 1024\n"))
 
@@ -250,8 +255,8 @@ def run_case(trouble: Trouble, binary: Path, seed: int, together: threading.Barr
             faults.append(str(fault))
         faults += [each for run in scene.runs for each in run.defects()]
         faults += sink.errors
-        if trouble.refuses and not scene.refused:
-            faults.append("harness: the gateway refused nothing")
+        if trouble.refuses and scene.refused != {"grpc", "http"}:
+            faults.append(f"harness: the gateway refused over {' and '.join(scene.refused) or 'no transport'} only")
         judge = Judge(planter.planted)
         seen = b"\n".join(each.body for each in sink.received)
         places = {"sink": seen, **{name: data for run in scene.runs for name, data in run.written().items()}}
@@ -277,7 +282,7 @@ def _play(scene: Scene, agents: list[Agent]):
 
 
 def _row(trouble: Trouble, agent: Agent, received: list[Received], shared: list[str]) -> dict:
-    faults = list(shared)
+    faults = []
     spans = [
         item
         for item in items(received)
@@ -314,7 +319,7 @@ def _row(trouble: Trouble, agent: Agent, received: list[Received], shared: list[
             faults.append(f"{lost} spans were lost without any trouble")
         if trouble.back and not came_back:
             faults.append("what the agent sent after the trouble did not arrive")
-    return {"cells": cells, "faults": faults}
+    return {"cells": cells, "faults": [*shared, *(f"{agent.client}: {each}" for each in faults)]}
 
 
 def main() -> int:
@@ -332,13 +337,16 @@ def main() -> int:
     failed = False
     with ThreadPoolExecutor(len(chosen)) as pool, open(options.results, "a") as out:
         for rows in pool.map(lambda each: run_case(each, options.binary, options.seed, together), chosen):
+            shown = set()
             for row in rows:
                 verdict = "FAILED" if row["faults"] else "ok"
                 failed |= bool(row["faults"])
                 cells = row["cells"] | {"verdict": verdict}
                 print(f"{verdict:8} {cells['case']} {cells['client']}", flush=True)
-                for fault in row["faults"]:
+                # Faults of the gateway are every agent's; shown with the first.
+                for fault in [each for each in row["faults"] if each not in shown]:
                     print(f"         - {fault}")
+                shown.update(row["faults"])
                 cells = [cells.get(name, "-") for name in HEAD]
                 out.write(json.dumps({"head": HEAD, "cells": cells, "verdict": verdict}) + "\n")
     return 1 if failed else 0

@@ -14,7 +14,7 @@ import sys
 import time
 
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 
 EXIT_CODE = 7
 PROMPT = "The customer asks where parcel NF-2026-00017 is and whether the invoice can be sent again. " * 8
@@ -31,7 +31,8 @@ def exporter():
 def main(steps: int, pause: float, report: str) -> int:
     secrets = json.loads(os.environ["CALM_SECRETS"])
     provider = TracerProvider()
-    provider.add_span_processor(BatchSpanProcessor(exporter()))
+    each = os.environ.get("INTEROP_CALM_EXPORT") == "each"
+    provider.add_span_processor(SimpleSpanProcessor(exporter()) if each else BatchSpanProcessor(exporter()))
     tracer = provider.get_tracer("calm")
     print("ready", flush=True)
     sys.stdin.readline()

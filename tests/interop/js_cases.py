@@ -9,12 +9,15 @@ import subprocess
 from pathlib import Path
 
 from story import LEAST_SPANS, Story
+import listen
 from case import Case, Said, otlp_http
+from certificates import certificates
 from compare import SEQUENCE
 from content import FILLER, FORGED, HARMLESS
 from gateway import GatewayFault
 from model import ScriptedModel
 from plant import Planter
+from sender import Endpoint
 
 # More than the programs take; what they do not take is forgotten again.
 SPARE = 48
@@ -29,9 +32,10 @@ class NodeFault(GatewayFault):
 
 def node(program: str, question: dict) -> dict:
     """Asks one of the programs; its answer."""
-    command = [NODE, str(PROGRAMS / program)]
+    command, told = [NODE, str(PROGRAMS / program)], json.dumps(question).encode()
+    settings = os.environ | question.get("settings", {})
     try:
-        ended = subprocess.run(command, input=json.dumps(question).encode(), capture_output=True, timeout=NODE_SECONDS)
+        ended = subprocess.run(command, input=told, env=settings, capture_output=True, timeout=NODE_SECONDS)
     except subprocess.TimeoutExpired:
         raise NodeFault(f"{program}: still running after {NODE_SECONDS} s") from None
     if ended.returncode != 0:
@@ -40,11 +44,24 @@ def node(program: str, question: dict) -> dict:
 
 
 def _where(transport, compression, control, gateway) -> dict:
-    def ports(each):
-        return {"grpc": each.grpc_port, "http": each.http_port}
+    def urls(each):
+        grpc = f"unix://{each.unix}" if each.unix else f"{each.scheme}://127.0.0.1:{each.grpc_port}"
+        return {"grpc": grpc, "http": f"{each.scheme}://127.0.0.1:{each.http_port}"}
 
-    where = {"control": ports(control), "gateway": ports(gateway)}
-    return {"transport": transport, "compression": compression, **where}
+    where = {"control": urls(control), "gateway": urls(gateway)}
+    return {"transport": transport, "compression": compression, "settings": _settings(gateway), **where}
+
+
+def _settings(gateway: Endpoint) -> dict[str, str]:
+    """The SDK's own variables for TLS; they say nothing about endpoints in the clear."""
+    settings = {"OTEL_EXPORTER_OTLP_INSECURE": "true"} if gateway.unix else {}
+    if gateway.tls:
+        made = certificates()
+        settings["OTEL_EXPORTER_OTLP_CERTIFICATE"] = str(made.ca)
+        if gateway.tls == "mutual":
+            settings["OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"] = str(made.client.certificate)
+            settings["OTEL_EXPORTER_OTLP_CLIENT_KEY"] = str(made.client.key)
+    return settings
 
 
 def say_everything(transport, compression, control, gateway, planter: Planter) -> Said:
@@ -99,6 +116,11 @@ CASES = [
     Case("js-http-gzip", "http/protobuf", say_everything, compression="gzip"),
     Case("js-json", "http/json", say_everything),
     Case("js-json-gzip", "http/json", say_everything, compression="gzip"),
+    Case("js-tls-grpc", "grpc", say_everything, listen=listen.tls),
+    Case("js-tls-json", "http/json", say_everything, listen=listen.tls),
+    Case("js-mtls-grpc", "grpc", say_everything, listen=listen.mutual_tls),
+    Case("js-mtls-http", "http/protobuf", say_everything, listen=listen.mutual_tls, compression="gzip"),
+    Case("js-unix-grpc", "grpc", say_everything, listen=listen.unix_socket),
     Case("vercel-ai", "http/protobuf", vercel_ai),
     Case(
         "vercel-ai-json",

@@ -31,10 +31,7 @@ export async function exporters(transport, compression, endpoint) {
   // Told nothing about compression, the exporters must not compress.
   if (compression === 'gzip') common.compression = CompressionAlgorithm.GZIP;
   const load = async signal => import(`@opentelemetry/exporter-${signal}-otlp-${PACKAGES[transport]}`);
-  const target = signal => ({
-    ...common,
-    url: transport === 'grpc' ? `http://127.0.0.1:${endpoint.grpc}` : `http://127.0.0.1:${endpoint.http}/v1/${signal}`,
-  });
+  const target = signal => ({ ...common, url: transport === 'grpc' ? endpoint.grpc : `${endpoint.http}/v1/${signal}` });
   const { OTLPTraceExporter } = await load('trace');
   const { OTLPLogExporter } = await load('logs');
   const { OTLPMetricExporter } = await load('metrics');
