@@ -17,6 +17,7 @@ from model import ScriptedModel
 from sender import Sender
 from story import SERVICE, Story, ToolDown, raises, said
 
+
 def pydantic_ai(transport, compression, control, gateway, planter) -> Said:
     from pydantic_ai import Agent
     from pydantic_ai.models.instrumented import InstrumentationSettings

@@ -6,7 +6,7 @@ Every case runs the same small agent four times at once, Python and JavaScript o
 its own that is in trouble for INTEROP_CALM_SECONDS (20 without it; 300 is five minutes), and prints what the SDK lost.
 All cases run at once, for most of the time nothing happens. An agent fails its case if its output or exit code differs
 from what it is without any trouble, if its work takes longer, or if it ends later than the SDK's own bound for its
-shutdown allows. The gateway fails it if a planted value survives, or if it takes no telemetry after the trouble is over.
+shutdown allows. The gateway fails it if a planted value survives, or if it takes no telemetry once the trouble is over.
 
 To see a case fail, set INTEROP_CALM_EXPORT=each, which makes the Python agents export each span while they work.
 """
@@ -36,7 +36,10 @@ from sender import Endpoint
 from sink import Received, Sink
 
 TROUBLE = float(os.environ.get("INTEROP_CALM_SECONDS", "20"))
-BEFORE, AFTER = 6.0, 12.0
+BEFORE = 6.0
+# gRPC's pauses between attempts to connect grow by 1.6, to two minutes: the next may be 0.6 of what has passed away, and
+# a fifth more by chance.
+AFTER = 6.0 + min(0.72 * (BEFORE + TROUBLE), 144.0)
 PAUSE = 0.2
 STEPS = round((BEFORE + TROUBLE + AFTER) / PAUSE)
 EXIT_CODE = 7
@@ -47,7 +50,9 @@ SLACK_SECONDS = 6.0
 READY_SECONDS = 120
 SLOW_SECONDS = 10.0
 ENDLESS = 1 << 30
-REFUSED = re.compile(r'otelcol_receiver_refused_spans(?:_total)?\{[^}]*transport="(?P<transport>\w+)"[^}]*\} (?P<value>[0-9.e+]+)')
+REFUSED = re.compile(
+    r'otelcol_receiver_refused_spans(?:_total)?\{[^}]*transport="(?P<transport>\w+)"[^}]*\} (?P<value>[0-9.e+]+)'
+)
 
 HERE = Path(__file__).parent
 CLIENTS = {
@@ -57,15 +62,27 @@ CLIENTS = {
     "js-http": ("http/protobuf", [NODE, str(PROGRAMS / "calm.mjs")]),
 }
 OUTPUT = "".join(f"step {n}: {hashlib.sha256(str(n).encode()).hexdigest()}\n" for n in range(STEPS)) + "done\n"
-HEAD = ("case", "client", "spans", "delivered", "twice", "lost", "longest step", "extra work", "shutdown", "exit", "verdict")
+HEAD = (
+    "case",
+    "client",
+    "spans",
+    "delivered",
+    "twice",
+    "lost",
+    "longest step",
+    "extra work",
+    "shutdown",
+    "exit",
+    "verdict",
+)
 
 
 @dataclass
 class Trouble:
     """What is wrong with the gateway, and when. `begin` and `end` get the `Scene`.
 
-    `absent`: there never is a gateway. `early`: the trouble is there before the agents start. `back`: afterwards telemetry must arrive again. `lossless`:
-    nothing may be lost. `refuses`: the gateway must have refused requests.
+    `absent`: there never is a gateway. `early`: the trouble is there before the agents start. `back`: telemetry must
+    arrive again afterwards. `lossless`: nothing may be lost. `refuses`: the gateway must have refused requests.
     """
 
     name: str
@@ -147,11 +164,11 @@ CASES = [
     # Nothing listens, from first to last.
     Trouble("calm-down", absent=True, back=False),
     # Connections are accepted and nothing is ever answered: the process is stopped. Later it goes on.
-    Trouble(
-        "calm-silent", lambda scene: scene.runs[-1].pause(), lambda scene: scene.runs[-1].resume(), early=True
-    ),
+    Trouble("calm-silent", lambda scene: scene.runs[-1].pause(), lambda scene: scene.runs[-1].resume(), early=True),
     # An answer waits for a backend that takes ten seconds, which is how long the SDKs wait.
-    Trouble("calm-slow", queue={"wait_for_result": True, "num_consumers": 16}, sink={"delay": SLOW_SECONDS}, back=False),
+    Trouble(
+        "calm-slow", queue={"wait_for_result": True, "num_consumers": 16}, sink={"delay": SLOW_SECONDS}, back=False
+    ),
     # 503 and UNAVAILABLE: the backend refuses, the queue is full.
     Trouble("calm-queue-full", _dead_backend, _backend_again, queue=TIGHT, refuses=True),
     # 503 and UNAVAILABLE: the process is over its memory limit.
@@ -286,8 +303,10 @@ def _row(trouble: Trouble, agent: Agent, received: list[Received], shared: list[
     spans = [
         item
         for item in items(received)
-        if any(each.key == "service.name" and each.value.string_value == agent.client
-               for each in item.parts["resource"].attributes)
+        if any(
+            each.key == "service.name" and each.value.string_value == agent.client
+            for each in item.parts["resource"].attributes
+        )
     ]
     counts = Counter(item.key for item in spans)
     came_back = any(item.parts["span"].name == "invoke_agent calm" for item in spans)

@@ -22,9 +22,7 @@ def openai_v2(transport, compression, control, gateway, planter) -> Said:
     story, sender = Story(planter), Sender(transport, compression, control, gateway, SERVICE)
     tracer = sender.traces.get_tracer("support.app")
     instrumentor = OpenAIInstrumentor()
-    instrumentor.instrument(
-        tracer_provider=sender.traces, logger_provider=sender.logs, meter_provider=sender.metrics
-    )
+    instrumentor.instrument(tracer_provider=sender.traces, logger_provider=sender.logs, meter_provider=sender.metrics)
 
     def tool(call) -> str:
         attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.call.arguments": call.function.arguments}
@@ -55,7 +53,9 @@ def openai_v2(transport, compression, control, gateway, planter) -> Said:
     faults = list(model.faults)
     judged = said(sender, faults, planter, least=LEAST)
     if judged.sent["logs"] < LEAST_LOGS:
-        judged.faults.append(f"harness: {judged.sent['logs']} log records, {LEAST_LOGS} expected: content is not captured")
+        judged.faults.append(
+            f"harness: {judged.sent['logs']} log records, {LEAST_LOGS} expected: content is not captured"
+        )
     return judged
 
 

@@ -1,4 +1,4 @@
-"""The story every agent plays, whatever its framework: a support agent, two turns, a tool that answers, one that raises.
+"""The story every agent plays, whatever its framework: two turns of support, a tool that answers, one that raises.
 
 System prompt, user prompts, tool arguments, tool results, the exception and the answers carry planted values. Beside
 them stands what only looks like a secret and must pass unchanged.
@@ -20,7 +20,7 @@ DECOYS = {
     "trace": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     "order": "0b9a8f0e-5b1f-4f5e-9d53-6f1f6c9e2a77",
     "tracking": "1Z 999 AA1 01 2345 6784",
-    "image": "registry.example.org/agents/refunds@sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
+    "image": "registry.example.org/refunds@sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
     "note": "Total tokens: 5120. The password policy asks for twelve characters; see /docs/tokens#api-keys.",
     "id": "call_Zk3pW8sQv1Lr5TnX",
 }

@@ -160,7 +160,8 @@ function logs() {
   log(Uint8Array.from({ length: 256 }, (_, index) => index));
   log(undefined, { only: `attribute ${nextAny()}` });
   log(42, forged);
-  log('map', { 't.map': { role: 'user', parts: [{ type: 'text', content: nextAny() }] }, 't.key': { [nextToken()]: 1 } });
+  log('map', { 't.map': { role: 'user', parts: [{ type: 'text', content: nextAny() }] } });
+  log('key in a map', { 't.map': { [nextToken()]: 1 } });
   log('own name in a map', { 't.map.own': { 'tracegate.tenant': 'data of the client' } });
   log('an event', {}, { eventName: `gen_ai.event.${nextToken()}` });
   log('severity text', {}, { severityText: `WARN ${nextToken()}` });
