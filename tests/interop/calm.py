@@ -37,16 +37,16 @@ from sink import Received, Sink
 
 TROUBLE = float(os.environ.get("INTEROP_CALM_SECONDS", "20"))
 BEFORE = 6.0
-# gRPC's pauses between attempts to connect grow by 1.6, to two minutes: the next may be 0.6 of what has passed away, and
-# a fifth more by chance.
+# gRPC's pauses between attempts to connect grow by 1.6, to two minutes: the next may last 0.6 of what has passed, and a
+# fifth more by chance.
 AFTER = 6.0 + min(0.72 * (BEFORE + TROUBLE), 144.0)
 PAUSE = 0.2
 STEPS = round((BEFORE + TROUBLE + AFTER) / PAUSE)
 EXIT_CODE = 7
 # Python's BatchSpanProcessor.shutdown gives up after 30 s, JavaScript's waits 30 s for an export.
 SHUTDOWN_SECONDS = 30.0
-# For a busy machine: what an agent's work may take longer, and its end come later.
-SLACK_SECONDS = 6.0
+# For a busy machine: what an agent's work may take longer, and its end come later. Each of its pauses is a little late.
+SLACK_SECONDS = 6.0 + STEPS * PAUSE * 0.02
 READY_SECONDS = 120
 SLOW_SECONDS = 10.0
 ENDLESS = 1 << 30
