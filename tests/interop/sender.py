@@ -22,8 +22,8 @@ BATCH = 64
 class Endpoint:
     """Ports on 127.0.0.1. With `by_default` the exporters are told nothing and must find the endpoint by themselves.
 
-    `terminate` sends SIGTERM to the gateway behind the ports. `tls` is empty, `server` or `mutual`, with certificates of
-    `certificates.py`. With `unix`, gRPC goes to that socket.
+    `terminate` sends SIGTERM to the gateway behind the ports. `tls` is empty, `server` or `mutual`, with the
+    certificates of `certificates.py`. With `unix`, gRPC goes to that socket.
     """
 
     grpc_port: int

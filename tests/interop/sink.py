@@ -199,15 +199,18 @@ def received_from_lines(data: bytes) -> list[Received]:
 
 def _from_json(signal: str, body: bytes):
     """OTLP/JSON is protobuf's JSON mapping, save that ids are hexadecimal."""
-    return json_format.ParseDict(_ids_to_base64(json.loads(body)), REQUEST_TYPES[signal]())
+    return json_format.ParseDict(_as_protobuf_json(json.loads(body)), REQUEST_TYPES[signal]())
 
 
-def _ids_to_base64(value):
+def _as_protobuf_json(value):
     if isinstance(value, list):
-        return [_ids_to_base64(each) for each in value]
+        return [_as_protobuf_json(each) for each in value]
     if isinstance(value, dict):
         return {
-            key: base64.b64encode(bytes.fromhex(each)).decode() if key in JSON_HEX_FIELDS else _ids_to_base64(each)
+            key: base64.b64encode(bytes.fromhex(each)).decode() if key in JSON_HEX_FIELDS else _as_protobuf_json(each)
             for key, each in value.items()
         }
+    if isinstance(value, str):
+        # JavaScript writes halves of characters, which protobuf does not hold; they are read as U+FFFD.
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return value

@@ -104,7 +104,12 @@ function attributeTypes(tracer) {
     each.setAttributes(forged);
     each.setAttribute('t.ints', [1, 2, 3]);
     each.setAttribute('t.floats', [0.5, 1.5e-300, -0.25]);
+    // JSON has no word for these: they go out as null.
+    each.setAttribute('t.odd', [NaN, Infinity, -Infinity]);
+    each.setAttribute('t.nan', NaN);
     each.setAttribute('t.flags', [true, false]);
+    // A text that was cut within a character.
+    each.setAttribute('t.cut', `${'\u{1f69a}'.slice(0, 1)} ${nextAny()}`);
     each.setAttribute('t.two', `${nextAny()} and ${nextAny()}`);
   });
 }
