@@ -203,14 +203,18 @@ def _from_json(signal: str, body: bytes):
 
 
 def _as_protobuf_json(value):
+    """Ids in base64; and what only JavaScript writes as OTLP means it."""
     if isinstance(value, list):
         return [_as_protobuf_json(each) for each in value]
     if isinstance(value, dict):
+        # A number without a fraction is an `intValue` there, however large.
+        if isinstance(large := value.get("intValue"), (int, float)) and not -(2**63) <= large < 2**63:
+            return {"doubleValue": float(large)}
         return {
             key: base64.b64encode(bytes.fromhex(each)).decode() if key in JSON_HEX_FIELDS else _as_protobuf_json(each)
             for key, each in value.items()
         }
     if isinstance(value, str):
-        # JavaScript writes halves of characters, which protobuf does not hold; they are read as U+FFFD.
+        # Halves of characters, which protobuf does not hold, are read as U+FFFD.
         return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return value

@@ -104,6 +104,8 @@ function attributeTypes(tracer) {
     each.setAttributes(forged);
     each.setAttribute('t.ints', [1, 2, 3]);
     each.setAttribute('t.floats', [0.5, 1.5e-300, -0.25]);
+    // Whole numbers all, and so `intValue`.
+    each.setAttribute('t.large', [1e19, 1e300, -(2 ** 62)]);
     // JSON has no word for these: they go out as null.
     each.setAttribute('t.odd', [NaN, Infinity, -Infinity]);
     each.setAttribute('t.nan', NaN);
