@@ -104,7 +104,8 @@ class Scene:
     def __init__(self, trouble: Trouble, binary: Path, directory: Path, sink: Sink):
         self.trouble, self.sink = trouble, sink
         self._directory = directory
-        target = {"endpoint": f"127.0.0.1:{sink.grpc_port}", "tls": {"insecure": True}}
+        # Five seconds are the default: a backend that takes ten would get everything again and again.
+        target = {"endpoint": f"127.0.0.1:{sink.grpc_port}", "tls": {"insecure": True}, "timeout": "30s"}
         exporter = target | {"retry_on_failure": RETRY["retry_on_failure"] | {"max_elapsed_time": "0s"}}
         exporter |= {"sending_queue": trouble.queue} if trouble.queue else {}
         self.runs = [gateway.configured(binary, self._place(), {"otlp_grpc": exporter}, trouble.processors)]
