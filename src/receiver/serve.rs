@@ -29,6 +29,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+mod authority;
 mod frames;
 mod io;
 mod pings;

@@ -107,6 +107,52 @@ async fn g11_the_socket_of_a_dead_process_is_replaced_and_that_of_a_live_one_is_
     server.at_rest().await;
 }
 
+/// gRPC's C core, which is under the Python SDK, and Java call a server on a unix socket by its path.
+#[tokio::test]
+async fn g11_a_client_that_calls_the_server_by_the_path_of_its_socket_is_served() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::with(sockets(directory.path())).await;
+    for authority in ["tmp%2Fdir%2Fotlp.sock", "/tmp/dir/otlp.sock"] {
+        let mut client = UnixStream::connect(directory.path().join("grpc.sock")).await.unwrap();
+        let field = |name: &str, value: &str| {
+            let text = |text: &str| [&[text.len() as u8], text.as_bytes()].concat();
+            [vec![0x40], text(name), text(value)].concat()
+        };
+        let headers = [
+            field(":method", "POST"),
+            field(":scheme", "http"),
+            field(":path", Signal::Traces.grpc_path()),
+            field(":authority", authority),
+            field("content-type", "application/grpc"),
+            field("te", "trailers"),
+        ];
+        let message = spans(authority);
+        let data = framed(0, message.len() as u32, &message);
+        let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+            let [_, high, middle, low] = (payload.len() as u32).to_be_bytes();
+            [&[high, middle, low, kind, flags, 0, 0, 0, stream], payload].concat()
+        };
+        client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        client.write_all(&frame(4, 0, 0, &[])).await.unwrap();
+        client.write_all(&frame(1, 4, 1, &headers.concat())).await.unwrap();
+        client.write_all(&frame(0, 1, 1, &data)).await.unwrap();
+        // The first frame on the stream tells: HEADERS, or the RST_STREAM of a request that was refused.
+        let answer = async {
+            loop {
+                let mut header = [0; 9];
+                client.read_exact(&mut header).await.unwrap();
+                let length = u32::from_be_bytes([0, header[0], header[1], header[2]]) as usize;
+                client.read_exact(&mut vec![0; length]).await.unwrap();
+                if header[8] == 1 && header[3] != 8 {
+                    return header[3];
+                }
+            }
+        };
+        assert_eq!(timeout(SOON, answer).await.expect("no answer in time"), 1, "{authority}");
+        assert!(server.recorder.last().1.windows(authority.len()).any(|part| part == authority.as_bytes()));
+    }
+}
+
 // Pings.
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";

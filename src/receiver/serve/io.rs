@@ -3,9 +3,10 @@
 
 use super::{
     Activity, Rules,
+    authority::Authority,
     pings::{Pings, TOO_MANY_PINGS},
 };
-use crate::net::Stream;
+use crate::net::{Socket, Stream};
 use std::{
     future::Future,
     io::{self, IoSlice},
@@ -26,6 +27,8 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub(super) struct Watched {
     stream: Stream,
     activity: Arc<Activity>,
+    /// Mends what clients call a server on a unix socket.
+    authority: Option<Box<Authority>>,
     /// What is still to come of the preface; `None` once the version is known.
     preface: Option<&'static [u8]>,
     /// Counts pings, where there is a policy on them and HTTP/2 is spoken.
@@ -39,7 +42,12 @@ pub(super) struct Watched {
 
 impl Watched {
     pub(super) fn new(stream: Stream, activity: Arc<Activity>, rules: &Rules) -> Self {
+        let socket = match &stream {
+            Stream::Plain(socket) => socket,
+            Stream::Tls(tls) => tls.get_ref().0,
+        };
         Watched {
+            authority: matches!(socket, Socket::Unix(_)).then(|| Box::new(Authority::new())),
             stream,
             activity,
             preface: Some(PREFACE),
@@ -133,6 +141,9 @@ impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if let Some(authority) = &mut self.authority {
+            authority.mend(&mut buf.filled_mut()[before..]);
+        }
         let fresh = &buf.filled()[before..];
         if !fresh.is_empty() {
             self.note(fresh);
