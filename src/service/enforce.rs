@@ -4,6 +4,7 @@ use crate::config::{Document, Node, Value};
 use std::collections::BTreeMap;
 
 const MASK: &str = "mask";
+const MEMORY_LIMITER: &str = "memory_limiter";
 
 /// The configuration as it takes effect. Shapes that are not what a configuration has are left for the checks that
 /// follow, which have better words for them.
@@ -40,11 +41,13 @@ fn insert_mask(pipeline: &mut Node) -> bool {
         *processors = Node::new(Value::Seq(Vec::new()));
     }
     let Value::Seq(list) = &mut processors.value else { return false };
-    let is_mask = |id: &str| id.split('/').next().is_some_and(|kind| kind.trim() == MASK);
-    if list.iter().any(|id| id.as_str().is_some_and(is_mask)) {
+    let is = |node: &Node, kind: &str| node.as_str().and_then(|id| id.split('/').next()).map(str::trim) == Some(kind);
+    if list.iter().any(|id| is(id, MASK)) {
         return false;
     }
-    list.insert(0, Node::new(Value::String(MASK.into())));
+    // A memory limiter looks at no data, and what it refuses need not be masked first.
+    let at = list.iter().position(|id| !is(id, MEMORY_LIMITER)).unwrap_or(list.len());
+    list.insert(at, Node::new(Value::String(MASK.into())));
     true
 }
 
@@ -77,6 +80,11 @@ mod tests {
             effective("{service: {pipelines: {traces: {processors: [identity]}, logs: {receivers: [otlp]}}}}");
         assert_eq!(processors(&document, "traces"), ["mask", "identity"]);
         assert_eq!(processors(&document, "logs"), ["mask"]);
+        let limited = "{service: {pipelines: {traces: {processors: [memory_limiter, batch]}, \
+                       logs: {processors: [memory_limiter/a]}}}}";
+        let document = effective(limited);
+        assert_eq!(processors(&document, "traces"), ["memory_limiter", "mask", "batch"]);
+        assert_eq!(processors(&document, "logs"), ["memory_limiter/a", "mask"]);
         assert!(document.has(&["processors", "mask"]));
     }
 
