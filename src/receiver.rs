@@ -88,6 +88,11 @@ pub struct Receiver {
 }
 
 impl Bound {
+    /// The receiver's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
     /// Answers requests from now on. Must be called within a Tokio runtime.
     pub fn serve(self, ingest: Arc<dyn Ingest>, observer: Observer) -> Receiver {
         let Bound { id, settings, grpc, http } = self;

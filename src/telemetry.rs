@@ -1,13 +1,14 @@
 //! What tracegate says about itself: metrics, health, logs. Never anything from a payload.
 //!
 //! * [`names`] is every metric there is; [`recorders`] are the handles that parts of the program hold to record them;
-//!   [`prometheus`] offers them to a scraper.
-//! * [`health`] is one state that workers report to and probes read.
+//!   `registry` keeps their values; [`prometheus`] offers them to a scraper, as `exposition` writes them.
+//! * [`health`] is one state that workers report to and probes read; [`zpages`] shows a person what runs.
 //! * [`logs`] writes structured lines; [`panics`] keeps payload out of panic messages; [`settings`] is the
 //!   configuration of all this (`service::telemetry`).
 //! * [`display_safe()`] makes text from a payload harmless where a person reads it.
 
 mod display_safe;
+mod exposition;
 pub mod health;
 mod http;
 pub mod logs;
@@ -16,14 +17,18 @@ pub mod panics;
 pub mod process;
 pub mod prometheus;
 pub mod recorders;
+mod registry;
 pub mod settings;
 pub(crate) mod timestamp;
+pub mod zpages;
 
-pub use display_safe::{display_safe, display_safe_lines};
+pub use display_safe::{display_safe, display_safe_html, display_safe_lines};
+pub use exposition::Style;
 pub use health::Health;
-pub use names::{Items, Metric};
+pub use names::{Detail, Items, Metric};
 pub use prometheus::Prometheus;
 pub use recorders::{
-    BatchMetrics, ExporterMetrics, MaskMetrics, MemoryLimiterMetrics, PipelineMetrics, ReceiverMetrics,
+    BatchMetrics, ConnectionMetrics, ExporterMetrics, InHandMetrics, MaskMetrics, MemoryLimiterMetrics, OpenConnection,
+    PipelineMetrics, ReceiverMetrics, RejectedMetrics, StageMetrics,
 };
 pub use settings::Telemetry;

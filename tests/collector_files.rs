@@ -33,7 +33,8 @@ fn files_of_the_collector_load_unchanged_and_mask() {
 #[test]
 fn later_files_and_flags_win_maps_merge_and_lists_are_replaced() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/configurations/collector/gateway.yaml");
-    let over = "exporters: {otlp/eu: {endpoint: \"other:1\"}}\nservice: {pipelines: {traces/eu: {exporters: [otlp/eu]}}}";
+    let over =
+        "exporters: {otlp/eu: {endpoint: \"other:1\"}}\nservice: {pipelines: {traces/eu: {exporters: [otlp/eu]}}}";
     let blueprint = Blueprint::read(
         &[Source::File(file), Source::Yaml(over.to_owned()), Source::Yaml("processors::batch::timeout: 9s".to_owned())],
         &["exporters.otlp/eu.timeout=3s".to_owned()],

@@ -83,7 +83,7 @@ fn an_operators_file() {
     assert_eq!((health.endpoint.as_str(), health.path.as_str()), ("10.0.0.7:13133", "/"));
     let telemetry: Telemetry = document.section(&["service", "telemetry"]).unwrap();
     assert_eq!((telemetry.logs.level, telemetry.logs.encoding), (Level::Warn, Encoding::Json));
-    assert_eq!(telemetry.metrics.readers, [PullReader { host: "10.0.0.7".to_owned(), port: 8888 }]);
+    assert_eq!(telemetry.metrics.readers, [PullReader { host: "10.0.0.7".to_owned(), ..PullReader::default() }]);
     let resource = telemetry.resource.over([("service.name", "tracegate".to_owned())]);
     assert_eq!((resource["service.name"].as_str(), resource["k8s.pod.ip"].as_str()), ("gate", "10.0.0.7"));
     let shown = render(document.root(), Secrets::Redacted, Format::Yaml).unwrap();
@@ -122,9 +122,8 @@ fn wrong_telemetry_is_one_line_with_its_path() {
             "service::telemetry::metrics: collector telemetry metrics reader should exist when metric level is not none",
         ),
         (
-            "{metrics: {address: 'localhost:8888'}}",
-            "service::telemetry::metrics: 'address' is no longer supported: list a pull reader under 'readers' with host \
-             and port",
+            "{metrics: {readers: [{periodic: {exporter: {otlp: {}}}}]}}",
+            "service::telemetry::metrics: periodic readers are not supported: use a pull reader and scrape it",
         ),
         (
             "{metrics: {readers: [{pull: {exporter: {prometheus: {port: 70000}}}}]}}",

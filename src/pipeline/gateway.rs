@@ -77,7 +77,7 @@ impl Gateway {
         match &answer {
             Ok(accepted) => {
                 metrics.accepted(signal.items(), count - accepted.rejected.min(count));
-                metrics.refused(signal.items(), accepted.rejected);
+                metrics.blocked(signal.items(), accepted.rejected);
             }
             Err(Refusal::Internal(_)) => metrics.failed(signal.items(), count),
             Err(_) => metrics.refused(signal.items(), count),

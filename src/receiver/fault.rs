@@ -51,6 +51,16 @@ pub enum Rejected {
 }
 
 impl Rejected {
+    /// Every reason, in the order they are listed.
+    pub const ALL: [Rejected; 6] = [
+        Rejected::Malformed,
+        Rejected::TooLarge,
+        Rejected::Overloaded,
+        Rejected::Slow,
+        Rejected::Gone,
+        Rejected::Internal,
+    ];
+
     /// The metric label's value.
     pub fn name(self) -> &'static str {
         match self {

@@ -53,7 +53,7 @@ impl Blueprint {
             receivers: each(&layout.receivers, |id| receiver(&document, id, &mut warnings))?,
             processors: each(&layout.processors, |id| registry::processor(&document, id))?,
             exporters: each(&layout.exporters, |id| registry::exporter(&document, id))?,
-            extensions: extensions(&document, &layout)?,
+            extensions: extensions(&document, &layout, &mut warnings)?,
             telemetry,
             layout,
             document,
@@ -95,8 +95,21 @@ fn receiver(
 }
 
 /// The extensions the service starts; the others are checked all the same.
-fn extensions(document: &Document, layout: &Layout) -> Result<BTreeMap<ComponentId, Extension>, ConfigError> {
-    let mut extensions = each(&layout.extensions, |id| registry::extension(document, id))?;
-    extensions.retain(|id, _| layout.service_extensions.contains(id));
-    Ok(extensions)
+fn extensions(
+    document: &Document,
+    layout: &Layout,
+    warnings: &mut Vec<String>,
+) -> Result<BTreeMap<ComponentId, Extension>, ConfigError> {
+    let mut started = BTreeMap::new();
+    for id in &layout.extensions {
+        let extension = registry::extension(document, id)?;
+        match (extension, layout.service_extensions.contains(id)) {
+            (Some(extension), true) => drop(started.insert(id.clone(), extension)),
+            (None, true) => {
+                warnings.push(format!("extensions::{id}: has no effect, there is no Go runtime to look into"))
+            }
+            (_, false) => {}
+        }
+    }
+    Ok(started)
 }

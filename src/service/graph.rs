@@ -3,7 +3,7 @@
 use super::{
     Blueprint,
     batch::Batches,
-    observe::{Measured, Watcher, sample_queue},
+    observe::{Measured, MeasuredStage, Sampler, Watcher, sample_queue},
     registry::{Exporter, Processor},
     running::StartError,
 };
@@ -15,8 +15,10 @@ use crate::{
     processor::{identity::Identity, mask::Mask, memory_limiter::MemoryLimiter},
     telemetry::{ExporterMetrics, Health, PipelineMetrics},
 };
-use std::{collections::BTreeMap, sync::Arc};
-use tokio::task::AbortHandle;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// An exporter that runs, and what shows its queue to the metrics.
 #[derive(Clone)]
@@ -25,20 +27,18 @@ pub struct RunningExporter {
     _sampler: Arc<Sampler>,
 }
 
-/// Shows the queue to the metrics, until it goes: another exporter of the same name may be showing its own by then.
-struct Sampler(AbortHandle);
-
-impl Drop for Sampler {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 impl RunningExporter {
     /// Starts `exporters::<id>`. Must be called within a Tokio runtime.
-    pub fn start(id: &ComponentId, config: &Exporter, health: &Health) -> Result<RunningExporter, ConfigError> {
+    pub fn start(
+        id: &ComponentId,
+        config: &Exporter,
+        blueprint: &Blueprint,
+        health: &Health,
+    ) -> Result<RunningExporter, ConfigError> {
         let name = id.to_string();
-        let metrics = ExporterMetrics::new(&name);
+        let carrying = blueprint.layout.pipelines.iter().filter(|pipeline| pipeline.exporters.contains(id));
+        let signals: BTreeSet<Signal> = carrying.map(|pipeline| signal(pipeline.id.signal)).collect();
+        let metrics = ExporterMetrics::new(&name, &signals.into_iter().map(Signal::items).collect::<Vec<_>>());
         let watcher = Arc::new(Watcher { metrics: metrics.clone(), health: health.clone(), id: name.clone() });
         let destination: Arc<dyn Destination> = match config {
             Exporter::Debug(config) => debug::start(&name, config, watcher),
@@ -49,7 +49,7 @@ impl RunningExporter {
         }
         .map_err(|error| error.under(&["exporters", &name]))?;
         let measured = Arc::new(Measured { destination, metrics: metrics.clone() });
-        let sampler = Sampler(tokio::spawn(sample_queue(measured.clone(), metrics)).abort_handle());
+        let sampler = Sampler::start(sample_queue(measured.clone(), metrics));
         Ok(RunningExporter { destination: measured, _sampler: Arc::new(sampler) })
     }
 }
@@ -95,10 +95,11 @@ impl Pipelines {
     ) -> Pipelines {
         let destination = |id| exporters.get(id).map(|exporter| exporter.destination.clone());
         let connected = blueprint.layout.pipelines.iter().map(|pipeline| {
-            let stages = pipeline.processors.iter().filter_map(|id| processors.stages.get(id).cloned()).collect();
+            let (id, signal) = (pipeline.id.to_string(), signal(pipeline.id.signal));
+            let stages = pipeline.processors.iter().filter_map(|id| processors.stages.get(id).cloned());
+            let stages = stages.map(|stage| MeasuredStage::new(stage, &id, signal)).collect();
             let destinations = pipeline.exporters.iter().filter_map(destination);
             let destinations = processors.batches.in_front_of(pipeline, destinations);
-            let id = pipeline.id.to_string();
             (pipeline.clone(), Arc::new(Pipeline { id, stages, destinations }))
         });
         Pipelines(connected.collect())
@@ -117,11 +118,15 @@ impl Pipelines {
     }
 }
 
-/// Shows which pipelines mask.
-pub fn record_enforcement(blueprint: &Blueprint) {
-    for pipeline in &blueprint.layout.pipelines {
-        PipelineMetrics::new(&pipeline.id.to_string()).enforced(blueprint.enforces(pipeline));
-    }
+/// Shows which pipelines mask, as long as what is returned is held.
+#[must_use = "series that nobody holds are forgotten at the next reload"]
+pub fn record_enforcement(blueprint: &Blueprint) -> Vec<PipelineMetrics> {
+    let record = |pipeline: &config::Pipeline| {
+        let metrics = PipelineMetrics::new(&pipeline.id.to_string());
+        metrics.enforced(blueprint.enforces(pipeline));
+        metrics
+    };
+    blueprint.layout.pipelines.iter().map(record).collect()
 }
 
 fn signal(signal: config::Signal) -> Signal {

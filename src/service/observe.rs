@@ -1,19 +1,22 @@
-//! What the metrics and health see of an exporter: outcomes, what found no room, and how full its queue is.
+//! What the metrics and health see of running pipelines: requests that never reach them, how long stages take,
+//! outcomes of exports, what found no room, and how full queues and receivers are.
 
 use crate::{
     exporter::{self, Outcome},
     otlp::Signal,
-    pipeline::{Budget, Destination, OnFull, Payload, Permit, Queued},
-    telemetry::{ExporterMetrics, Health},
+    pipeline::{Budget, Destination, OnFull, Payload, Permit, Plan, Queued, Refusal, Request, Stage, Transport},
+    receiver::{self, Rejected},
+    telemetry::{ExporterMetrics, Health, InHandMetrics, RejectedMetrics, StageMetrics},
 };
 use std::{
     pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
+use tokio::task::AbortHandle;
 
-/// How often queue sizes are shown to the metrics.
-const QUEUE_SAMPLE: Duration = Duration::from_secs(1);
+/// How often sizes are shown to the metrics.
+const SAMPLE: Duration = Duration::from_secs(1);
 
 /// Connects an exporter to metrics and health.
 pub struct Watcher {
@@ -34,6 +37,10 @@ impl exporter::Observer for Watcher {
             Outcome::SendFailed => self.metrics.send_failed(kind, items),
             Outcome::Dropped => self.metrics.dropped(kind, items),
         }
+    }
+
+    fn retried(&self, _: Signal) {
+        self.metrics.retried();
     }
 
     fn worker_panicked(&self) {
@@ -77,10 +84,15 @@ impl Destination for Measured {
     }
 
     fn enqueue_all(&self, batch: Vec<Queued>) {
+        for queued in &batch {
+            let payload = &queued.payload;
+            self.metrics.enqueued(payload.signal.items(), payload.count, payload.bytes.len());
+        }
         self.destination.enqueue_all(batch);
     }
 
     fn enqueue(&self, permit: Permit, payload: Payload) {
+        self.metrics.enqueued(payload.signal.items(), payload.count, payload.bytes.len());
         self.destination.enqueue(permit, payload);
     }
 
@@ -89,12 +101,82 @@ impl Destination for Measured {
     }
 }
 
-/// Shows the queue's size to the metrics, in the unit of its sizer as the Collector does.
+/// Shows the queue's size to the metrics, in the unit of its sizer as the Collector does, until aborted.
 pub async fn sample_queue(destination: Arc<dyn Destination>, metrics: ExporterMetrics) {
     metrics.queue_capacity(destination.budget().capacity());
-    let mut ticks = tokio::time::interval(QUEUE_SAMPLE);
+    let mut ticks = tokio::time::interval(SAMPLE);
     loop {
         ticks.tick().await;
         metrics.queue_size(destination.budget().size());
     }
 }
+
+/// Shows the bytes of requests in hand to the metrics, until aborted.
+pub async fn sample_intake(receiver: String, room: Budget) {
+    let metrics = InHandMetrics::new(&receiver);
+    let mut ticks = tokio::time::interval(SAMPLE);
+    loop {
+        ticks.tick().await;
+        metrics.bytes(room.bytes(), room.max_bytes());
+    }
+}
+
+/// A task that shows a size to the metrics, until this goes: another component of the same name may be showing its own
+/// by then.
+pub struct Sampler(AbortHandle);
+
+impl Sampler {
+    /// Starts it. Must be called within a Tokio runtime.
+    pub fn start(task: impl Future<Output = ()> + Send + 'static) -> Sampler {
+        Sampler(tokio::spawn(task).abort_handle())
+    }
+}
+
+impl Drop for Sampler {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Counts and logs the requests of a receiver that never reach its pipelines.
+pub fn rejections(receiver: &str) -> receiver::Observer {
+    let counters = Transport::ALL
+        .map(|transport| Rejected::ALL.map(|why| RejectedMetrics::new(receiver, transport.name(), why.name())));
+    Arc::new(move |signal: Signal, transport: Transport, why: Rejected| {
+        if let Some(counter) = counters.get(transport as usize).and_then(|reasons| reasons.get(why as usize)) {
+            counter.count();
+        }
+        tracing::debug!(signal = signal.name(), transport = transport.name(), why = why.name(), "request rejected");
+    })
+}
+
+/// A stage that counts what goes through it and takes the time: two looks at the clock.
+pub struct MeasuredStage {
+    stage: Arc<dyn Stage>,
+    metrics: StageMetrics,
+}
+
+impl MeasuredStage {
+    /// A stage of the pipeline with this id.
+    pub fn new(stage: Arc<dyn Stage>, pipeline: &str, signal: Signal) -> Arc<dyn Stage> {
+        let metrics = StageMetrics::new(stage.id(), pipeline, signal.items());
+        Arc::new(MeasuredStage { stage, metrics })
+    }
+}
+
+impl Stage for MeasuredStage {
+    fn id(&self) -> &str {
+        self.stage.id()
+    }
+
+    fn apply(&self, request: &Request, plan: &mut Plan) -> Result<(), Refusal> {
+        let began = Instant::now();
+        let applied = self.stage.apply(request, plan);
+        self.metrics.applied(request.index.count, began.elapsed(), applied.is_ok());
+        applied
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

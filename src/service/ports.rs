@@ -1,11 +1,12 @@
-//! The ports of tracegate's own: metrics for scrapers, health for probes.
+//! The ports of tracegate's own: metrics for scrapers, health for probes, pages for people.
 
 use super::running::StartError;
 use crate::net::{
     Flag, Listener, Place,
     tls::{Acceptor, TlsServer},
 };
-use crate::telemetry::{Health, Prometheus, Telemetry, health, settings::MetricsLevel};
+use crate::telemetry::{Health, Prometheus, Telemetry, health, zpages};
+use arc_swap::ArcSwap;
 use std::{future::Future, net::SocketAddr, sync::Arc};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
@@ -89,6 +90,14 @@ impl Port {
         })
     }
 
+    /// `zpages` on a port.
+    pub fn zpages(listening: Listening, running: Arc<ArcSwap<zpages::Running>>, health: &Health) -> Port {
+        let state = health.clone();
+        Port::serve(listening, "zpages", health, |socket, stopped| async move {
+            zpages::serve(socket, running, state, stopped.wait()).await;
+        })
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.listening.address
@@ -118,20 +127,19 @@ impl Stopped {
 /// [`StartError`] when a port cannot be listened on or metrics cannot be recorded.
 pub async fn metrics(telemetry: &Telemetry, health: &Health) -> Result<Vec<Port>, StartError> {
     let Telemetry { metrics, resource, .. } = telemetry;
-    if metrics.level == MetricsLevel::None {
-        return Ok(Vec::new());
-    }
-    let recorded = Prometheus::install(&resource.over([
+    let Some(detail) = metrics.level.detail() else { return Ok(Vec::new()) };
+    let resource = resource.over([
         ("service.name", env!("CARGO_PKG_NAME").to_owned()),
         ("service.version", env!("CARGO_PKG_VERSION").to_owned()),
         ("service.instance.id", instance_id()),
-    ]))?;
+    ]);
+    let recorded = Prometheus::install(&resource, detail)?.with_health(health.clone());
     let mut ports = Vec::new();
     for reader in &metrics.readers {
         let listening = Listening::bind(READERS, &reader.endpoint(), ports.iter()).await?;
-        let recorded = recorded.clone();
+        let (recorded, style) = (recorded.clone(), reader.style(&resource));
         ports.push(Port::serve(listening, "metrics", health, |socket, stopped| async move {
-            recorded.serve(socket, stopped.wait()).await;
+            recorded.serve(socket, style, stopped.wait()).await;
         }));
     }
     Ok(ports)

@@ -6,15 +6,22 @@ use crate::{
     exporter::{debug, file, nop, otlp_grpc, otlp_http},
     net::tls::TlsServer,
     processor::{batch, identity, mask, memory_limiter},
-    telemetry::{Health, health::HealthCheck},
+    telemetry::{
+        Health,
+        health::HealthCheck,
+        zpages::{Running, Zpages},
+    },
 };
+use arc_swap::ArcSwap;
+use serde::Deserialize;
+use std::sync::Arc;
 
 /// The component types of this program.
 pub const KINDS: Kinds<'static> = Kinds {
     receivers: &["otlp"],
     processors: &["batch", "identity", "mask", "memory_limiter"],
     exporters: &["debug", "file", "nop", "otlp_grpc", "otlp_http"],
-    extensions: &["health_check"],
+    extensions: &["health_check", "pprof", "zpages"],
     aliases: &[
         Alias { section: Section::Exporters, old: "otlp", new: "otlp_grpc" },
         Alias { section: Section::Exporters, old: "otlphttp", new: "otlp_http" },
@@ -75,6 +82,22 @@ pub enum Exporter {
 pub enum Extension {
     /// `health_check`
     HealthCheck(HealthCheck),
+    /// `zpages`
+    Zpages(Zpages),
+}
+
+/// Settings of the Collector's `pprof`, so that files that have it load. There is no Go runtime to look into.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Pprof {
+    #[serde(rename = "endpoint")]
+    _endpoint: String,
+    #[serde(rename = "block_profile_fraction")]
+    _block_profile_fraction: i64,
+    #[serde(rename = "mutex_profile_fraction")]
+    _mutex_profile_fraction: i64,
+    #[serde(rename = "save_to_file")]
+    _save_to_file: String,
 }
 
 impl Extension {
@@ -82,6 +105,7 @@ impl Extension {
     pub fn endpoint(&self) -> &str {
         match self {
             Extension::HealthCheck(config) => &config.endpoint,
+            Extension::Zpages(config) => &config.endpoint,
         }
     }
 
@@ -89,30 +113,34 @@ impl Extension {
     pub fn tls(&self) -> Option<&TlsServer> {
         match self {
             Extension::HealthCheck(config) => config.tls.as_ref(),
+            Extension::Zpages(_) => None,
         }
     }
 
-    /// Serves it. Must be called within a Tokio runtime.
-    pub fn serve(self, listening: Listening, health: &Health) -> Port {
+    /// Serves it; `running` is what `zpages` shows. Must be called within a Tokio runtime.
+    pub fn serve(self, listening: Listening, health: &Health, running: &Arc<ArcSwap<Running>>) -> Port {
         match self {
             Extension::HealthCheck(config) => Port::health_check(listening, config, health),
+            Extension::Zpages(_) => Port::zpages(listening, running.clone(), health),
         }
     }
 }
 
-/// Reads and checks `extensions::<id>`.
+/// Reads and checks `extensions::<id>`; `None` for one that is accepted and has nothing to run.
 ///
 /// # Errors
 /// With the YAML path of what is wrong.
-pub fn extension(document: &Document, id: &ComponentId) -> Result<Extension, ConfigError> {
+pub fn extension(document: &Document, id: &ComponentId) -> Result<Option<Extension>, ConfigError> {
     let name = id.to_string();
     let path = [Section::Extensions.key(), &name];
     match KINDS.resolve(Section::Extensions, id) {
         Some("health_check") => {
             let config: HealthCheck = document.section(&path)?;
             let check = |config: &HealthCheck| config.tls.as_ref().map_or(Ok(()), TlsServer::validate);
-            checked(&path, config, check).map(Extension::HealthCheck)
+            checked(&path, config, check).map(|config| Some(Extension::HealthCheck(config)))
         }
+        Some("pprof") => document.section(&path).map(|_: Pprof| None),
+        Some("zpages") => Ok(Some(Extension::Zpages(document.section(&path)?))),
         _ => Err(ConfigError::at(&path, "unknown type")),
     }
 }

@@ -4,20 +4,21 @@
 use super::{
     Blueprint,
     graph::{self, Pipelines, RunningExporter},
+    observe::{Sampler, rejections, sample_intake},
     ports::{self, Listening, Port},
     registry::Extension,
     retire::{Retired, drain_exporters, drain_receivers},
     switch::Switch,
 };
 use crate::{
-    config::{ComponentId, ConfigError, Section},
+    config::{self, ComponentId, ConfigError, Section},
     detect::Engine,
     net::{Address, ListenError},
-    otlp::Signal,
-    pipeline::{Destination, Gateway, Transport},
+    pipeline::{Destination, Gateway},
     receiver::{self, Receiver},
-    telemetry::{Health, prometheus, recorders},
+    telemetry::{Health, PipelineMetrics, prometheus, recorders, zpages},
 };
+use arc_swap::ArcSwap;
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -55,8 +56,10 @@ pub struct Addresses {
     pub http: Option<SocketAddr>,
     /// Prometheus metrics.
     pub metrics: Option<SocketAddr>,
-    /// Health.
+    /// Health, of the first such extension.
     pub health: Option<SocketAddr>,
+    /// The pages of `zpages`, of the first such extension.
+    pub zpages: Option<SocketAddr>,
 }
 
 /// Running pipelines.
@@ -68,6 +71,10 @@ pub struct Service {
     extensions: BTreeMap<ComponentId, Port>,
     metrics: Vec<Port>,
     health: Health,
+    /// What `zpages` shows.
+    shown: Arc<ArcSwap<zpages::Running>>,
+    /// Held, so that the metrics go on showing which pipelines mask.
+    enforcement: Vec<PipelineMetrics>,
     /// What reloads replaced, until it has sent what it had; each answers the items it gave up.
     retiring: JoinSet<u64>,
 }
@@ -76,6 +83,7 @@ pub struct Service {
 struct RunningReceiver {
     receiver: Receiver,
     switch: Arc<Switch>,
+    _sampler: Sampler,
 }
 
 /// What a new configuration needs beyond what runs: started or bound, not in use yet. Dropping it undoes it.
@@ -100,6 +108,8 @@ impl Service {
             exporters: BTreeMap::new(),
             extensions: BTreeMap::new(),
             health,
+            shown: Arc::default(),
+            enforcement: Vec::new(),
             retiring: JoinSet::new(),
         };
         service.put_in_force(blueprint).await?;
@@ -127,10 +137,15 @@ impl Service {
     async fn put_in_force(&mut self, next: Blueprint) -> Result<(), StartError> {
         next.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         let prepared = self.prepare(&next).await?;
-        graph::record_enforcement(&next);
+        self.enforcement = graph::record_enforcement(&next);
+        self.shown.store(Arc::new(running(&next)));
         let retired = self.exchange(&next, prepared).await;
         self.blueprint = Some(next);
-        self.retiring.spawn(retired.drain());
+        self.retiring.spawn(async move {
+            let given_up = retired.drain().await;
+            prometheus::forget_unused();
+            given_up
+        });
         Ok(())
     }
 
@@ -146,7 +161,7 @@ impl Service {
             let exporter = match (running, next.exporters.get(id)) {
                 (Some(running), _) => running,
                 (None, Some(config)) if !exporters.contains_key(id) => {
-                    RunningExporter::start(id, config, &self.health)?
+                    RunningExporter::start(id, config, next, &self.health)?
                 }
                 _ => continue,
             };
@@ -208,7 +223,7 @@ impl Service {
         let gone: Vec<_> = self.extensions.keys().filter(|id| !next.extensions.contains_key(id)).cloned().collect();
         retired.ports.extend(gone.iter().filter_map(|id| self.extensions.remove(id)));
         for (id, listening, extension) in extensions {
-            let port = extension.serve(listening, &self.health);
+            let port = extension.serve(listening, &self.health, &self.shown);
             retired.ports.extend(self.extensions.insert(id, port));
         }
         retired
@@ -221,14 +236,16 @@ impl Service {
             grpc: receivers().find_map(Receiver::grpc_address),
             http: receivers().find_map(Receiver::http_address),
             metrics: self.metrics.first().map(Port::address),
-            health: self.health_port().map(Port::address),
+            health: self.address_of(|extension| matches!(extension, Extension::HealthCheck(_))),
+            zpages: self.address_of(|extension| matches!(extension, Extension::Zpages(_))),
         }
     }
 
-    fn health_port(&self) -> Option<&Port> {
+    /// Where the first extension of a kind listens.
+    fn address_of(&self, kind: impl Fn(&Extension) -> bool) -> Option<SocketAddr> {
         let extensions = &self.blueprint.as_ref()?.extensions;
-        let (id, _) = extensions.iter().find(|(_, extension)| matches!(extension, Extension::HealthCheck(_)))?;
-        self.extensions.get(id)
+        let (id, _) = extensions.iter().find(|(_, extension)| kind(extension))?;
+        self.extensions.get(id).map(Port::address)
     }
 
     /// What waits in the queues; keeps telling while the service drains.
@@ -277,7 +294,7 @@ impl Service {
             }
         }
         let address = |address: Option<SocketAddr>| address.map_or("off".to_owned(), |address| address.to_string());
-        let Addresses { metrics, health, .. } = self.addresses();
+        let Addresses { metrics, health, zpages, .. } = self.addresses();
         let receivers = || self.receivers.values().map(|running| &running.receiver);
         let listens = |found: Option<&Address>| found.map_or("off".to_owned(), ToString::to_string);
         tracing::info!(
@@ -285,6 +302,7 @@ impl Service {
             http = listens(receivers().find_map(Receiver::http)),
             metrics = address(metrics),
             health = address(health),
+            zpages = address(zpages),
             masked = masked.join(", "),
             unmasked = if unmasked.is_empty() { "none".to_owned() } else { unmasked.join(", ") },
             rules = Engine::builtin().rules().len(),
@@ -296,11 +314,30 @@ impl Service {
 impl RunningReceiver {
     fn serve(bound: receiver::Bound, gateway: Gateway) -> RunningReceiver {
         let switch = Arc::new(Switch::new(gateway));
-        let observer = Arc::new(|signal: Signal, transport: Transport, why: receiver::Rejected| {
-            let (signal, transport) = (signal.name(), transport.name());
-            tracing::debug!(signal, transport, why = why.name(), "request rejected");
-        });
-        RunningReceiver { receiver: bound.serve(switch.clone(), observer), switch }
+        let id = bound.id().to_owned();
+        let receiver = bound.serve(switch.clone(), rejections(&id));
+        let sampler = Sampler::start(sample_intake(id, receiver.budget().clone()));
+        RunningReceiver { receiver, switch, _sampler: sampler }
+    }
+}
+
+/// What `zpages` shows.
+fn running(blueprint: &Blueprint) -> zpages::Running {
+    let names = |ids: &[ComponentId]| ids.iter().map(ToString::to_string).collect();
+    let row = |pipeline: &config::Pipeline| zpages::PipelineRow {
+        id: pipeline.id.to_string(),
+        masks: blueprint.enforces(pipeline),
+        receivers: names(&pipeline.receivers),
+        processors: names(&pipeline.processors),
+        exporters: names(&pipeline.exporters),
+    };
+    zpages::Running {
+        facts: vec![
+            ("Version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+            ("Rules".to_owned(), Engine::builtin().rules().len().to_string()),
+        ],
+        pipelines: blueprint.layout.pipelines.iter().map(row).collect(),
+        extensions: names(&blueprint.layout.service_extensions),
     }
 }
 

@@ -14,6 +14,26 @@ pub fn display_safe_lines(text: &str) -> Cow<'_, str> {
     escape(text, |c| hidden(c) && c != '\n' && c != '\t')
 }
 
+/// As [`display_safe`], and harmless in HTML: in the text of an element, or in a quoted attribute that is no address.
+pub fn display_safe_html(text: &str) -> Cow<'_, str> {
+    let safe = display_safe(text);
+    if !safe.contains(['&', '<', '>', '"', '\'']) {
+        return safe;
+    }
+    let mut out = String::with_capacity(safe.len() + 16);
+    for c in safe.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            c => out.push(c),
+        }
+    }
+    Cow::Owned(out)
+}
+
 fn escape(text: &str, bad: impl Fn(char) -> bool) -> Cow<'_, str> {
     let Some(first) = text.find(&bad) else { return Cow::Borrowed(text) };
     let mut out = String::with_capacity(text.len() + 16);

@@ -98,7 +98,12 @@ impl Health {
         Guard { health: self.clone(), component: Some(component.into()) }
     }
 
-    fn up_since(&self) -> Option<(SystemTime, Duration)> {
+    /// Components that stopped although nobody asked them to.
+    pub fn stopped(&self) -> Vec<String> {
+        self.state().failed.iter().cloned().collect()
+    }
+
+    pub(super) fn up_since(&self) -> Option<(SystemTime, Duration)> {
         match self.state().phase {
             Phase::Ready(since, at) => Some((since, at.elapsed())),
             _ => None,

@@ -90,9 +90,13 @@ pub(super) mod tests {
 
     /// One request on a connection of its own.
     pub(in crate::telemetry) async fn get(address: SocketAddr, method: &str, path: &str) -> Answer {
+        ask(address, &format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close")).await
+    }
+
+    /// One request with a head of one's own, on a connection that the server is to close.
+    pub(in crate::telemetry) async fn ask(address: SocketAddr, head: &str) -> Answer {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.write_all(format!("{head}\r\n\r\n").as_bytes()).await.unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).await.unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();

@@ -6,6 +6,7 @@
 //! `RUST_LOG` is not read.
 
 use super::{display_safe::display_safe, timestamp::rfc3339};
+use crate::config::types;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::{
@@ -14,7 +15,10 @@ use std::{
     fs::{File, OpenOptions},
     hash::{DefaultHasher, Hash, Hasher},
     io::{self, Write},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 use tracing::{
@@ -52,8 +56,18 @@ pub struct Logs {
     pub error_output_paths: Vec<String>,
     /// Fields of every line.
     pub initial_fields: BTreeMap<String, Value>,
-    /// The Collector's export of its logs, which tracegate does not have; see [`Logs::warnings`].
-    pub processors: Vec<serde::de::IgnoredAny>,
+    /// The Collector's export of its logs, which tracegate does not have: not empty is an error.
+    #[serde(deserialize_with = "no_processors")]
+    pub processors: (),
+}
+
+fn no_processors<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
+    match Option::<Vec<serde::de::IgnoredAny>>::deserialize(deserializer)? {
+        Some(processors) if !processors.is_empty() => Err(serde::de::Error::custom(
+            "exporting tracegate's own logs is not supported: remove 'processors' and collect what 'output_paths' names",
+        )),
+        _ => Ok(()),
+    }
 }
 
 impl Default for Logs {
@@ -68,7 +82,7 @@ impl Default for Logs {
             output_paths: vec!["stderr".to_owned()],
             error_output_paths: vec!["stderr".to_owned()],
             initial_fields: BTreeMap::new(),
-            processors: Vec::new(),
+            processors: (),
         }
     }
 }
@@ -76,10 +90,18 @@ impl Default for Logs {
 impl Logs {
     /// What is configured and has no effect.
     pub fn warnings(&self) -> Vec<String> {
-        if self.processors.is_empty() {
-            return Vec::new();
+        let Logs { development, error_output_paths, .. } = Self::default();
+        let mut warnings = Vec::new();
+        let mut no_effect = |key: &str, why: &str| {
+            warnings.push(format!("service::telemetry::logs::{key}: has no effect, {why}"));
+        };
+        if self.development != development {
+            no_effect("development", "log lines are the same everywhere");
         }
-        vec!["service::telemetry::logs::processors: ignored, tracegate does not export its own logs".to_owned()]
+        if self.error_output_paths != error_output_paths {
+            no_effect("error_output_paths", "errors of logging itself are not written");
+        }
+        warnings
     }
 }
 
@@ -126,7 +148,7 @@ pub enum Encoding {
 pub struct Sampling {
     /// Off writes every line.
     pub enabled: bool,
-    /// The length of a window; whole seconds such as `10s`, or milliseconds such as `500ms`.
+    /// The length of a window, such as `10s`.
     #[serde(deserialize_with = "tick")]
     pub tick: Duration,
     /// Lines written before thinning begins.
@@ -141,23 +163,8 @@ impl Default for Sampling {
     }
 }
 
-/// The rest of the duration grammar belongs to the configuration; telemetry stands beside it, not above.
 fn tick<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let invalid = || serde::de::Error::custom("invalid duration: write whole seconds or milliseconds, such as 10s");
-    match Value::deserialize(deserializer)? {
-        Value::Number(nanos) => nanos.as_u64().map(Duration::from_nanos).ok_or_else(invalid),
-        Value::String(text) => {
-            let (number, unit) = match (text.strip_suffix("ms"), text.strip_suffix('s'), text.strip_suffix('m')) {
-                (Some(number), ..) => (number, 1),
-                (_, Some(number), _) => (number, 1000),
-                (_, _, Some(number)) => (number, 60_000),
-                _ => return Err(invalid()),
-            };
-            let number: u32 = number.parse().map_err(|_| invalid())?;
-            Ok(Duration::from_millis(u64::from(number) * unit))
-        }
-        _ => Err(invalid()),
-    }
+    types::Duration::deserialize(deserializer).map(types::Duration::get)
 }
 
 /// Logging could not start.
@@ -250,20 +257,42 @@ impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut fields = Fields { message: String::new(), fields: self.initial_fields.clone() };
         event.record(&mut fields);
-        if !self.sampler.keeps(event.metadata(), &fields.message, Instant::now()) {
+        let Some(left_out) = self.sampler.keeps(event.metadata(), &fields.message, Instant::now()) else {
+            if let Some(dropped) = DROPPED.get(level_index(*event.metadata().level())) {
+                dropped.fetch_add(1, Ordering::Relaxed);
+            }
             return;
+        };
+        if left_out > 0 {
+            fields.fields.insert("left_out".to_owned(), left_out.into());
         }
         self.output.write(&line(self.encoding, SystemTime::now(), event.metadata(), fields));
     }
 }
 
+/// Lines that sampling left out, of all logging in this process, by level.
+static DROPPED: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
+
+/// Names of levels, as [`level_index`] orders them.
+const LEVELS: [&str; 4] = ["debug", "info", "warn", "error"];
+
+fn level_index(level: TracingLevel) -> usize {
+    match level {
+        TracingLevel::ERROR => 3,
+        TracingLevel::WARN => 2,
+        TracingLevel::INFO => 1,
+        _ => 0,
+    }
+}
+
+/// How many lines sampling left out so far, by level.
+pub(super) fn dropped() -> [(&'static str, u64); 4] {
+    let mut counts = DROPPED.iter().map(|count| count.load(Ordering::Relaxed));
+    LEVELS.map(|level| (level, counts.next().unwrap_or(0)))
+}
+
 fn line(encoding: Encoding, time: SystemTime, metadata: &Metadata<'_>, fields: Fields) -> String {
-    let level = match *metadata.level() {
-        TracingLevel::ERROR => "error",
-        TracingLevel::WARN => "warn",
-        TracingLevel::INFO => "info",
-        _ => "debug",
-    };
+    let level = LEVELS[level_index(*metadata.level())];
     let Fields { message, mut fields } = fields;
     match encoding {
         Encoding::Console => {
@@ -343,6 +372,8 @@ struct Sampler {
 struct Window {
     start: Option<Instant>,
     lines: u64,
+    /// Left out since the last line that was written, in this window or an earlier one.
+    left_out: u64,
 }
 
 impl Sampler {
@@ -352,22 +383,28 @@ impl Sampler {
         Self { sampling, windows: Mutex::new(vec![Window::default(); Self::COUNTERS]) }
     }
 
-    fn keeps(&self, metadata: &Metadata<'_>, message: &str, now: Instant) -> bool {
+    /// Whether to write a line: none, or how many like it were left out since the last one.
+    fn keeps(&self, metadata: &Metadata<'_>, message: &str, now: Instant) -> Option<u64> {
         let Sampling { enabled, tick, initial, thereafter } = self.sampling;
         if !enabled {
-            return true;
+            return Some(0);
         }
         let mut hasher = DefaultHasher::new();
         (metadata.callsite(), message).hash(&mut hasher);
         #[allow(clippy::cast_possible_truncation)] // any bits of a hash will do
         let slot = hasher.finish() as usize % Self::COUNTERS;
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(window) = windows.get_mut(slot) else { return true };
+        let Some(window) = windows.get_mut(slot) else { return Some(0) };
         if window.start.is_none_or(|start| now.saturating_duration_since(start) >= tick) {
-            *window = Window { start: Some(now), lines: 0 };
+            window.start = Some(now);
+            window.lines = 0;
         }
         window.lines += 1;
-        window.lines <= initial || (window.lines - initial).checked_rem(thereafter) == Some(0)
+        if window.lines <= initial || (window.lines - initial).checked_rem(thereafter) == Some(0) {
+            return Some(std::mem::take(&mut window.left_out));
+        }
+        window.left_out += 1;
+        None
     }
 }
 

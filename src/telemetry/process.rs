@@ -15,6 +15,16 @@ pub fn resident_bytes() -> Option<u64> {
     parse_resident_bytes(&fs::read_to_string("/proc/self/status").ok()?)
 }
 
+/// Resident anonymous memory in bytes: heap and stacks, without mapped files; none where the system has no `/proc`.
+pub fn anonymous_bytes() -> Option<u64> {
+    parse_kibibytes(&fs::read_to_string("/proc/self/status").ok()?, "RssAnon:")
+}
+
+/// Writable private memory in bytes, resident or not; none where the system has no `/proc`.
+pub fn mapped_bytes() -> Option<u64> {
+    parse_kibibytes(&fs::read_to_string("/proc/self/status").ok()?, "VmData:")
+}
+
 /// `/proc/pid/stat`: the second field is the name in parentheses and may hold anything; utime and stime are the 14th
 /// and 15th.
 fn parse_cpu_time(stat: &str) -> Option<Duration> {
@@ -54,5 +64,8 @@ mod tests {
     fn reads_this_process() {
         assert!(cpu_time().is_some());
         assert!(resident_bytes().is_some_and(|bytes| bytes > 1 << 20));
+        let (anonymous, resident) = (anonymous_bytes().unwrap_or(0), resident_bytes().unwrap_or(0));
+        assert!(anonymous > 0 && anonymous <= resident, "{anonymous} {resident}");
+        assert!(mapped_bytes().is_some_and(|bytes| bytes > 0));
     }
 }

@@ -1,26 +1,25 @@
 //! The metrics endpoint: the recorder behind the handles, and its text for a scraper.
 
-use super::{http, names::Metric, process, recorders};
-use axum::{Router, http::header, routing::get};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use super::{
+    Health,
+    exposition::{Format, Style, render},
+    http, logs,
+    names::{Detail, Metric},
+    process,
+    registry::{Family, Point, Registry},
+};
+use axum::{
+    Router,
+    http::{HeaderMap, header},
+    routing::get,
+};
 use std::{
     collections::BTreeMap,
-    fmt::Write,
     future::Future,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
-use tokio::{net::TcpListener, time};
-
-/// The classic text format.
-const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// How often recorded distributions are folded into their buckets when nobody scrapes.
-const UPKEEP: Duration = Duration::from_secs(5);
-
-/// Buckets for sizes of requests: 1 KiB to 64 MiB, each four times the one before.
-const BYTES_BUCKETS: [f64; 9] =
-    [1024.0, 4096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0, 67_108_864.0];
+use tokio::net::TcpListener;
 
 /// The Collector's buckets for the items of a batch.
 const BATCH_ITEMS_BUCKETS: [f64; 22] = [
@@ -56,120 +55,114 @@ pub enum InstallError {
     /// Something other than tracegate records this process's metrics.
     #[error("another metrics recorder is already installed in this process")]
     Taken,
-    /// A defect in the buckets above.
-    #[error("the metrics buckets are invalid")]
-    Buckets,
 }
 
-/// Recorded metrics and how to show them.
+/// Recorded metrics and how to show them. Clones show the same metrics.
 #[derive(Clone, Debug)]
 pub struct Prometheus {
-    handle: PrometheusHandle,
-    target: Arc<str>,
+    registry: Registry,
+    /// Attributes of `target_info`.
+    resource: Arc<[(String, String)]>,
     started: Instant,
+    health: Option<Health>,
 }
 
 /// The one recorder of the process, once installed.
-static INSTALLED: Mutex<Option<(PrometheusHandle, Instant)>> = Mutex::new(None);
+static INSTALLED: Mutex<Option<(Registry, Instant)>> = Mutex::new(None);
+
+/// Forgets the series of this process that nobody holds a handle to any more, so that components which a reload took
+/// out of the configuration leave no frozen numbers.
+pub fn forget_unused() {
+    let installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((registry, _)) = &*installed {
+        registry.forget_unused();
+    }
+}
 
 impl Prometheus {
-    /// Makes the process record its metrics. `resource` are attributes of `target_info`, such as `service.name`. A
-    /// second call shares the first one's recorder.
-    pub fn install(resource: &BTreeMap<String, String>) -> Result<Self, InstallError> {
+    /// Makes the process record its metrics, as many as `detail` says. `resource` are attributes of `target_info`,
+    /// such as `service.name`. A second call shares the first one's recorder and what it has recorded.
+    ///
+    /// # Errors
+    /// [`InstallError`]
+    pub fn install(resource: &BTreeMap<String, String>, detail: Detail) -> Result<Self, InstallError> {
         let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
-        let (handle, started) = match &*installed {
-            Some((handle, started)) => (handle.clone(), *started),
+        let (registry, started) = match &*installed {
+            Some((registry, started)) => (registry.clone(), *started),
             None => {
-                let recorder = recorder()?;
-                let handle = recorder.handle();
-                metrics::set_global_recorder(recorder).map_err(|_| InstallError::Taken)?;
-                recorders::describe();
-                installed.insert((handle, Instant::now())).clone()
+                let registry = Registry::new(detail);
+                metrics::set_global_recorder(registry.clone()).map_err(|_| InstallError::Taken)?;
+                installed.insert((registry, Instant::now())).clone()
             }
         };
-        Ok(Self { handle, started, target: target_info(resource).into() })
+        registry.set_detail(detail);
+        Ok(Self { registry, started, resource: pairs(resource), health: None })
     }
 
     /// A recorder that is not the process's, with what shows it.
     #[cfg(test)]
-    fn detached(resource: &BTreeMap<String, String>) -> (Self, PrometheusRecorder) {
-        let recorder = recorder().unwrap_or_else(|error| panic!("{error}"));
-        metrics::with_local_recorder(&recorder, recorders::describe);
-        let handle = recorder.handle();
-        (Self { handle, started: Instant::now(), target: target_info(resource).into() }, recorder)
+    pub(super) fn detached(resource: &BTreeMap<String, String>, detail: Detail) -> (Self, Registry) {
+        let registry = Registry::new(detail);
+        let shown = registry.clone();
+        (Self { registry: shown, started: Instant::now(), resource: pairs(resource), health: None }, registry)
     }
 
-    /// Everything recorded, as text.
-    pub fn render(&self) -> String {
-        let mut text = self.handle.render();
-        sample(&mut text, Metric::ProcessUptime, Some(self.started.elapsed().as_secs_f64()));
-        sample(&mut text, Metric::ProcessCpuSeconds, process::cpu_time().map(|time| time.as_secs_f64()));
+    /// The same metrics, with the number of parts that this health knows to have stopped.
+    #[must_use]
+    pub fn with_health(mut self, health: Health) -> Self {
+        self.health = Some(health);
+        self
+    }
+
+    /// Everything recorded, as text in the classic format.
+    pub fn render(&self, style: &Style) -> String {
+        self.text(style, Format::Classic)
+    }
+
+    fn text(&self, style: &Style, format: Format) -> String {
+        render(&self.families(), &self.resource, style, format)
+    }
+
+    /// Everything recorded, and what is only read when somebody asks.
+    fn families(&self) -> Vec<Family> {
+        let mut families = self.registry.families();
+        let mut read = |metric: Metric, value: Option<Point>| {
+            // What the system does not say is left out rather than shown as zero.
+            if let Some(point) = value.filter(|_| self.registry.shows(metric)) {
+                families.push(Family { metric, series: vec![(Vec::new(), point)] });
+            }
+        };
         #[allow(clippy::cast_precision_loss)] // exact below 8 PiB
-        sample(&mut text, Metric::ProcessMemoryRss, process::resident_bytes().map(|bytes| bytes as f64));
-        text.push_str(&self.target);
-        text
-    }
-
-    /// Answers `GET /metrics` until `shutdown` resolves.
-    pub async fn serve(&self, listener: Arc<TcpListener>, shutdown: impl Future<Output = ()>) {
-        let shown = self.clone();
-        let metrics = move || async move { ([(header::CONTENT_TYPE, CONTENT_TYPE)], shown.render()) };
-        let router = Router::new().route("/metrics", get(metrics));
-        tokio::select! {
-            () = http::serve(listener, router, shutdown) => {}
-            () = self.upkeep() => {}
+        let bytes = |bytes: Option<u64>| bytes.map(|bytes| Point::Number(bytes as f64));
+        read(Metric::ProcessUptime, Some(Point::Number(self.started.elapsed().as_secs_f64())));
+        read(Metric::ProcessCpuSeconds, process::cpu_time().map(|time| Point::Number(time.as_secs_f64())));
+        read(Metric::ProcessMemoryRss, bytes(process::resident_bytes()));
+        read(Metric::ProcessHeap, bytes(process::anonymous_bytes()));
+        read(Metric::ProcessSystemMemory, bytes(process::mapped_bytes()));
+        let stopped = self.health.as_ref().map(|health| health.stopped().len() as u64);
+        read(Metric::UnhealthyComponents, bytes(stopped));
+        if self.registry.shows(Metric::LogLinesDropped) {
+            let series = logs::dropped()
+                .map(|(level, lines)| (vec![("level".to_owned(), level.to_owned())], Point::Whole(lines)));
+            families.push(Family { metric: Metric::LogLinesDropped, series: series.into() });
         }
+        families
     }
 
-    /// Keeps recorded distributions from growing; part of [`Prometheus::serve`].
-    pub async fn upkeep(&self) {
-        let mut ticks = time::interval(UPKEEP);
-        loop {
-            ticks.tick().await;
-            self.handle.run_upkeep();
-        }
+    /// Answers `GET /metrics` in a reader's style until `shutdown` resolves.
+    pub async fn serve(&self, listener: Arc<TcpListener>, style: Style, shutdown: impl Future<Output = ()>) {
+        let (shown, style) = (self.clone(), Arc::new(style));
+        let metrics = move |headers: HeaderMap| async move {
+            let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+            let format = Format::negotiated(accept);
+            ([(header::CONTENT_TYPE, format.content_type())], shown.text(&style, format))
+        };
+        http::serve(listener, Router::new().route("/metrics", get(metrics)), shutdown).await;
     }
 }
 
-fn recorder() -> Result<PrometheusRecorder, InstallError> {
-    let full = |metric: Metric| Matcher::Full(metric.name().to_owned());
-    let builder = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_bytes".to_owned()), &BYTES_BUCKETS)
-        .and_then(|builder| builder.set_buckets_for_metric(full(Metric::BatchSendSize), &BATCH_ITEMS_BUCKETS))
-        .and_then(|builder| builder.set_buckets_for_metric(full(Metric::BatchSendSizeBytes), &BATCH_BYTES_BUCKETS))
-        .map_err(|_| InstallError::Buckets)?;
-    Ok(builder.build_recorder())
-}
-
-/// Process metrics are read when asked for; what the system does not say is left out rather than shown as zero.
-fn sample(text: &mut String, metric: Metric, value: Option<f64>) {
-    let Some(value) = value else { return };
-    let kind = match metric.kind() {
-        super::names::Kind::Counter => "counter",
-        _ => "gauge",
-    };
-    let (name, help) = (metric.name(), metric.help());
-    // Writing to a String cannot fail.
-    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n");
-}
-
-fn target_info(resource: &BTreeMap<String, String>) -> String {
-    let label = |(key, value): (&String, &String)| format!("{}=\"{}\"", label_name(key), label_value(value));
-    let labels: Vec<String> = resource.iter().map(label).collect();
-    format!("# HELP target_info Target metadata\n# TYPE target_info gauge\ntarget_info{{{}}} 1\n", labels.join(","))
-}
-
-/// `service.name` becomes `service_name`.
-fn label_name(key: &str) -> String {
-    let mut name: String = key.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-    if name.starts_with(|c: char| c.is_ascii_digit()) {
-        name.insert(0, '_');
-    }
-    name
-}
-
-fn label_value(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+fn pairs(resource: &BTreeMap<String, String>) -> Arc<[(String, String)]> {
+    resource.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Settings of `service::telemetry`, with the Collector's keys and defaults.
 
-use super::logs::Logs;
+use super::{exposition::Style, logs::Logs, names::Detail};
 use serde::{
     Deserialize, Deserializer,
     de::{IgnoredAny, IntoDeserializer},
@@ -16,8 +16,8 @@ pub struct Telemetry {
     pub logs: Logs,
     /// Metrics.
     pub metrics: Metrics,
-    /// The Collector's export of its own spans, which tracegate does not have; see [`Telemetry::warnings`].
-    pub traces: Option<IgnoredAny>,
+    /// Spans of its own, which tracegate does not have.
+    pub traces: Traces,
     /// What `target_info` says about this process.
     pub resource: Resource,
 }
@@ -26,11 +26,41 @@ impl Telemetry {
     /// What is configured and has no effect.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.logs.warnings();
-        if self.traces.is_some() {
-            warnings.push("service::telemetry::traces: ignored, tracegate does not export its own traces".to_owned());
+        if self.traces.propagators.as_ref().is_some_and(|propagators| !propagators.is_empty()) {
+            warnings.push(
+                "service::telemetry::traces::propagators: has no effect, tracegate makes no spans of its own"
+                    .to_owned(),
+            );
         }
         warnings.extend(self.metrics.warnings.iter().map(|text| format!("service::telemetry::metrics::{text}")));
         warnings
+    }
+}
+
+/// Settings of `service::telemetry::traces`. tracegate makes no spans of its own: a processor would never see one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Traces {
+    #[serde(rename = "level", deserialize_with = "trace_level")]
+    _level: (),
+    propagators: Option<Vec<String>>,
+    #[serde(rename = "processors", deserialize_with = "no_span_processors")]
+    _processors: (),
+}
+
+fn trace_level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
+    match String::deserialize(deserializer)?.to_ascii_lowercase().as_str() {
+        "none" | "basic" | "normal" | "detailed" => Ok(()),
+        _ => Err(serde::de::Error::custom("level must be none, basic, normal or detailed")),
+    }
+}
+
+fn no_span_processors<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
+    match Option::<Vec<IgnoredAny>>::deserialize(deserializer)? {
+        Some(processors) if !processors.is_empty() => Err(serde::de::Error::custom(
+            "tracegate makes no spans of its own to export: remove 'processors', and scrape its metrics instead",
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -56,13 +86,25 @@ pub(super) fn lowercase<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserial
 pub enum MetricsLevel {
     /// Nothing.
     None,
-    /// As `normal`.
+    /// What everybody needs.
     Basic,
-    /// Everything there is.
+    /// What each part of the pipelines did, and how long it took.
     #[default]
     Normal,
-    /// As `normal`.
+    /// Everything there is.
     Detailed,
+}
+
+impl MetricsLevel {
+    /// How much is recorded; none at level `none`.
+    pub const fn detail(self) -> Option<Detail> {
+        match self {
+            MetricsLevel::None => None,
+            MetricsLevel::Basic => Some(Detail::Basic),
+            MetricsLevel::Normal => Some(Detail::Normal),
+            MetricsLevel::Detailed => Some(Detail::Detailed),
+        }
+    }
 }
 
 /// A Prometheus endpoint.
@@ -72,12 +114,70 @@ pub struct PullReader {
     pub host: String,
     /// The port to listen on.
     pub port: u16,
+    /// Leaves out the labels that name the instrumentation scope.
+    pub without_scope_info: bool,
+    /// Leaves out the ending `_total`.
+    pub without_type_suffix: bool,
+    /// Leaves out the ending that names the unit.
+    pub without_units: bool,
+    /// Which attributes of the resource every sample carries.
+    pub resource_labels: Option<Chosen>,
 }
 
 impl Default for PullReader {
     fn default() -> Self {
-        Self { host: "localhost".to_owned(), port: 8888 }
+        Self {
+            host: "localhost".to_owned(),
+            port: 8888,
+            without_scope_info: true,
+            without_type_suffix: true,
+            without_units: true,
+            resource_labels: None,
+        }
     }
+}
+
+/// Names chosen by patterns in which `*` stands for any characters and `?` for one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Chosen {
+    /// What is in; everything when absent.
+    included: Option<Vec<String>>,
+    /// What is out all the same.
+    excluded: Vec<String>,
+}
+
+impl Chosen {
+    fn has(&self, name: &str) -> bool {
+        let any = |patterns: &[String]| patterns.iter().any(|pattern| matches(pattern, name));
+        self.included.as_deref().is_none_or(any) && !any(&self.excluded)
+    }
+}
+
+/// Goes back to the last `*` when the rest does not fit, so that no pattern takes more than length times length steps.
+fn matches(pattern: &str, name: &str) -> bool {
+    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
+    let (mut p, mut n, mut star) = (0, 0, None);
+    while n < name.len() {
+        match pattern.get(p) {
+            Some('*') => {
+                star = Some((p, n));
+                p += 1;
+            }
+            Some(c) if *c == '?' || *c == name[n] => {
+                p += 1;
+                n += 1;
+            }
+            _ => match star {
+                Some((at, from)) => {
+                    star = Some((at, from + 1));
+                    (p, n) = (at + 1, from + 1);
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|c| *c == '*')
 }
 
 impl PullReader {
@@ -87,6 +187,18 @@ impl PullReader {
             format!("[{}]:{}", self.host, self.port)
         } else {
             format!("{}:{}", self.host, self.port)
+        }
+    }
+
+    /// How it wants names and labels written, given the attributes of the resource.
+    pub fn style(&self, resource: &BTreeMap<String, String>) -> Style {
+        let asked_for = |(key, _): &(&String, &String)| self.resource_labels.as_ref().is_some_and(|it| it.has(key));
+        let labels = resource.iter().filter(asked_for);
+        Style {
+            without_scope_info: self.without_scope_info,
+            without_type_suffix: self.without_type_suffix,
+            without_units: self.without_units,
+            constant_labels: labels.map(|(key, value)| (key.clone(), value.clone())).collect(),
         }
     }
 }
@@ -103,7 +215,7 @@ struct RawMetrics {
     #[serde(deserialize_with = "lowercase")]
     level: MetricsLevel,
     readers: Option<Vec<RawReader>>,
-    views: Option<IgnoredAny>,
+    views: Option<Vec<IgnoredAny>>,
     address: Option<IgnoredAny>,
 }
 
@@ -134,12 +246,12 @@ struct RawPrometheus {
     without_scope_info: Option<bool>,
     without_type_suffix: Option<bool>,
     without_units: Option<bool>,
-    with_resource_constant_labels: Option<IgnoredAny>,
+    with_resource_constant_labels: Option<Chosen>,
 }
 
 impl Default for RawPrometheus {
     fn default() -> Self {
-        let PullReader { host, port } = PullReader::default();
+        let PullReader { host, port, .. } = PullReader::default();
         Self {
             host,
             port,
@@ -151,42 +263,48 @@ impl Default for RawPrometheus {
     }
 }
 
+impl From<RawPrometheus> for PullReader {
+    /// The three `without_` keys are on where a configuration does not say otherwise, also beside others of its own,
+    /// as in the Collector.
+    fn from(raw: RawPrometheus) -> Self {
+        Self {
+            host: raw.host,
+            port: raw.port,
+            without_scope_info: raw.without_scope_info.unwrap_or(true),
+            without_type_suffix: raw.without_type_suffix.unwrap_or(true),
+            without_units: raw.without_units.unwrap_or(true),
+            resource_labels: raw.with_resource_constant_labels,
+        }
+    }
+}
+
 impl TryFrom<RawMetrics> for Metrics {
     type Error = &'static str;
 
     fn try_from(raw: RawMetrics) -> Result<Self, Self::Error> {
-        if raw.address.is_some() {
-            return Err("'address' is no longer supported: list a pull reader under 'readers' with host and port");
-        }
         let mut warnings = Vec::new();
-        let mut ignored = |at: &str, why: &str| warnings.push(format!("{at}: ignored, {why}"));
-        if raw.views.is_some() {
-            ignored("views", "metrics have no views");
+        if raw.address.is_some() {
+            warnings.push(
+                "address: ignored, as in the Collector since 0.123: list a pull reader under 'readers' with host and port"
+                    .to_owned(),
+            );
         }
-        let mut readers = Vec::new();
-        for (index, reader) in raw.readers.unwrap_or_else(|| vec![RawReader::pull()]).into_iter().enumerate() {
+        if raw.views.is_some_and(|views| !views.is_empty()) {
+            return Err(if raw.level == MetricsLevel::Detailed {
+                "views are not supported: remove 'views' and choose metrics where they are scraped"
+            } else {
+                "service::telemetry::metrics::views can only be set when service::telemetry::metrics::level is detailed"
+            });
+        }
+        let mut readers: Vec<PullReader> = Vec::new();
+        for reader in raw.readers.unwrap_or_else(|| vec![RawReader::pull()]) {
             if reader.periodic.is_some() {
                 return Err("periodic readers are not supported: use a pull reader and scrape it");
             }
             let Some(pull) = reader.pull else {
                 return Err("a reader must be 'pull'");
             };
-            let prometheus = pull.exporter.prometheus;
-            for (key, value) in [
-                ("without_scope_info", prometheus.without_scope_info),
-                ("without_type_suffix", prometheus.without_type_suffix),
-                ("without_units", prometheus.without_units),
-            ] {
-                if value == Some(false) {
-                    let at = format!("readers::{index}::pull::exporter::prometheus::{key}");
-                    ignored(&at, "names are always without scope, type and unit");
-                }
-            }
-            if prometheus.with_resource_constant_labels.is_some() {
-                let at = format!("readers::{index}::pull::exporter::prometheus::with_resource_constant_labels");
-                ignored(&at, "the resource is in target_info only");
-            }
-            readers.push(PullReader { host: prometheus.host, port: prometheus.port });
+            readers.push(pull.exporter.prometheus.into());
         }
         if raw.level == MetricsLevel::None {
             readers.clear();

@@ -8,7 +8,7 @@ fn read(text: &str) -> Result<Telemetry, String> {
 }
 
 fn reader(host: &str, port: u16) -> PullReader {
-    PullReader { host: host.to_owned(), port }
+    PullReader { host: host.to_owned(), port, ..PullReader::default() }
 }
 
 #[test]
@@ -46,23 +46,57 @@ fn level_none_offers_nothing() {
 #[test]
 fn what_is_accepted_without_effect_is_warned_of() {
     let telemetry = read(
-        r#"{"traces": {"processors": []}, "logs": {"processors": [1]}, "metrics": {"views": [], "readers": [
-            {"pull": {"exporter": {"prometheus": {"without_type_suffix": false,
-                "with_resource_constant_labels": {"included": []}}}}}]}}"#,
+        r#"{"traces": {"level": "none", "processors": [], "propagators": ["tracecontext"]}, "logs": {"development": true},
+            "metrics": {"address": ":8888", "views": []}}"#,
     )
     .unwrap();
     assert_eq!(
         telemetry.warnings(),
         [
-            "service::telemetry::logs::processors: ignored, tracegate does not export its own logs",
-            "service::telemetry::traces: ignored, tracegate does not export its own traces",
-            "service::telemetry::metrics::views: ignored, metrics have no views",
-            "service::telemetry::metrics::readers::0::pull::exporter::prometheus::without_type_suffix: ignored, names are \
-             always without scope, type and unit",
-            "service::telemetry::metrics::readers::0::pull::exporter::prometheus::with_resource_constant_labels: ignored, \
-             the resource is in target_info only",
+            "service::telemetry::logs::development: has no effect, log lines are the same everywhere",
+            "service::telemetry::traces::propagators: has no effect, tracegate makes no spans of its own",
+            "service::telemetry::metrics::address: ignored, as in the Collector since 0.123: list a pull reader under \
+             'readers' with host and port",
         ]
     );
+    assert_eq!(telemetry.metrics.readers, [reader("localhost", 8888)]);
+}
+
+#[test]
+fn a_reader_says_how_names_are_written() {
+    let telemetry = read(
+        r#"{"metrics": {"readers": [{"pull": {"exporter": {"prometheus": {"host": "h", "port": 1,
+            "without_type_suffix": false, "without_scope_info": false,
+            "with_resource_constant_labels": {"included": ["service*", "k8s.?od"], "excluded": ["*.id"]}}}}}]}}"#,
+    )
+    .unwrap();
+    let resource = ["service.name", "service.instance.id", "k8s.pod", "k8s.good", "other"];
+    let style = telemetry.metrics.readers[0].style(&resource.map(|key| (key.to_owned(), "v".to_owned())).into());
+    assert!(!style.without_type_suffix && !style.without_scope_info && style.without_units);
+    let keys: Vec<&str> = style.constant_labels.iter().map(|(key, _)| key.as_str()).collect();
+    assert_eq!(keys, ["k8s.pod", "service.name"]);
+    let resource = [("a".to_owned(), "v".to_owned())].into();
+    assert_eq!(PullReader::default().style(&resource), Style::default());
+    let all = PullReader { resource_labels: Some(Chosen::default()), ..PullReader::default() };
+    assert_eq!(all.style(&resource).constant_labels.len(), 1, "without a list everything is in");
+}
+
+#[test]
+fn patterns() {
+    for (pattern, name, want) in [
+        ("*", "", true),
+        ("", "", true),
+        ("", "a", false),
+        ("a*c", "abbc", true),
+        ("a*c", "abcb", false),
+        ("*.id", "service.instance.id", true),
+        ("a?c", "ac", false),
+        ("**a**", "xay", true),
+        ("*a*b*a*b*", "aabbaabb", true),
+        ("*a*a*a*a*a*a*a*a*b", &"a".repeat(5000), false),
+    ] {
+        assert_eq!(matches(pattern, name), want, "{pattern}");
+    }
 }
 
 #[test]
@@ -72,10 +106,14 @@ fn refused() {
             r#"{"metrics": {"readers": []}}"#,
             "collector telemetry metrics reader should exist when metric level is not none",
         ),
+        (r#"{"metrics": {"level": "detailed", "views": [{}]}}"#, "views are not supported"),
         (
-            r#"{"metrics": {"address": ":8888"}}"#,
-            "'address' is no longer supported: list a pull reader under 'readers' with host and port",
+            r#"{"metrics": {"views": [{}]}}"#,
+            "service::telemetry::metrics::views can only be set when service::telemetry::metrics::level is detailed",
         ),
+        (r#"{"traces": {"processors": [{"batch": {}}]}}"#, "tracegate makes no spans of its own to export"),
+        (r#"{"traces": {"level": "loud"}}"#, "level must be none, basic, normal or detailed"),
+        (r#"{"logs": {"processors": [{"batch": {}}]}}"#, "exporting tracegate's own logs is not supported"),
         (
             r#"{"metrics": {"readers": [{"periodic": {}}]}}"#,
             "periodic readers are not supported: use a pull reader and scrape it",
