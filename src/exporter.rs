@@ -164,6 +164,12 @@ pub trait Observer: Send + Sync + 'static {
     /// An attempt failed and will be repeated.
     fn retried(&self, _signal: Signal) {}
 
+    /// A request of so many items and bytes (before compression) is being sent; [`Observer::answered`] follows.
+    fn sending(&self, _items: u64, _bytes: usize) {}
+
+    /// An attempt to send is over, however it ended.
+    fn answered(&self) {}
+
     /// A worker panicked. It was restarted, and its items were counted as dropped; the process is not healthy.
     fn worker_panicked(&self);
 }

@@ -2,9 +2,13 @@
 //! when they end.
 
 use super::{Listening, grpc::Grpc, http::Http, reply::Reply};
-use crate::net::{
-    Socket, Stream,
-    tls::{Acceptor, HandshakeError},
+use crate::{
+    net::{
+        Socket, Stream,
+        tls::{Acceptor, HandshakeError},
+    },
+    pipeline::Transport,
+    telemetry::ConnectionMetrics,
 };
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -90,6 +94,13 @@ pub(super) enum Service {
 }
 
 impl Service {
+    fn connections(&self) -> ConnectionMetrics {
+        match self {
+            Service::Grpc(grpc) => ConnectionMetrics::new(&grpc.intake.receiver, Transport::Grpc.name()),
+            Service::Http(http) => ConnectionMetrics::new(&http.intake.receiver, Transport::Http.name()),
+        }
+    }
+
     async fn answer(self, request: Request<Incoming>, peer: Option<SocketAddr>, busy: InFlight) -> Response<Reply> {
         match self {
             Service::Grpc(grpc) => grpc.serve(request, peer, busy).await,
@@ -120,6 +131,7 @@ pub(super) async fn accept(
     let Listening { listener, tls, .. } = port;
     let seats = Arc::new(Semaphore::new(rules.max_connections));
     let handshakes = Arc::new(Mutex::new(Seldom::default()));
+    let connections = service.connections();
     let mut log = Seldom::default();
     loop {
         let accepted = tokio::select! {
@@ -145,8 +157,9 @@ pub(super) async fn accept(
         };
         let (service, rules, mut phase, alive) = (service.clone(), rules.clone(), phase.clone(), alive.clone());
         let (tls, handshakes) = (tls.clone(), handshakes.clone());
+        let connections = connections.open();
         tokio::spawn(async move {
-            let _held = (seat, alive);
+            let _held = (seat, alive, connections);
             let stream = match tls {
                 None => Stream::Plain(socket),
                 Some(tls) => match secured(socket, peer, &tls, &rules, &mut phase, &handshakes).await {

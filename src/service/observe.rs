@@ -43,6 +43,14 @@ impl exporter::Observer for Watcher {
         self.metrics.retried();
     }
 
+    fn sending(&self, items: u64, bytes: usize) {
+        self.metrics.sending(items, bytes);
+    }
+
+    fn answered(&self) {
+        self.metrics.answered();
+    }
+
     fn worker_panicked(&self) {
         // A guard that goes without its worker having finished is what reports it.
         drop(self.health.guard(format!("exporter {}", self.id)));

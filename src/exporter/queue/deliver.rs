@@ -124,7 +124,7 @@ impl<S: Sender> Shared<S> {
         let began = Instant::now();
         let mut backoff = Backoff::new(&self.settings.retry);
         loop {
-            let (what, after) = match self.sender.send(outgoing).await {
+            let (what, after) = match self.ledger.sending(outgoing, self.sender.send(outgoing)).await {
                 Ok(sent) => return Ok(sent),
                 Err(Failure::Refused { what }) => return Err(GaveUp::Refused(what)),
                 Err(Failure::Unconfirmed { what }) => return Err(GaveUp::Unconfirmed(what)),

@@ -1,7 +1,7 @@
 //! One queued payload, and the ledger in which every one of its items is entered exactly once.
 
 use crate::{
-    exporter::{Observer, Outcome},
+    exporter::{Observer, Outcome, Outgoing},
     otlp::Signal,
     otlp::split::Part,
     pipeline::{Payload, Permit, Piece, Queued, Undelivered},
@@ -160,6 +160,19 @@ impl Ledger {
         if items > 0 {
             self.observer.items(outcome, signal, items);
         }
+    }
+
+    /// Waits for an attempt to send, which counts as in flight that long, also when it is cut off.
+    pub(in crate::exporter) async fn sending<T>(&self, outgoing: &Outgoing, attempt: impl Future<Output = T>) -> T {
+        struct InFlight<'a>(&'a dyn Observer);
+        impl Drop for InFlight<'_> {
+            fn drop(&mut self) {
+                self.0.answered();
+            }
+        }
+        self.observer.sending(outgoing.count, outgoing.len());
+        let _in_flight = InFlight(&*self.observer);
+        attempt.await
     }
 
     /// Items that went without an end of their own so far: aborted, or in the hands of a worker that panicked.
