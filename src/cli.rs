@@ -96,7 +96,8 @@ pub fn main() -> ExitCode {
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // The Collector's form, which scripts look for.
-            let _ = writeln!(std::io::stderr(), "Error: {error:#}");
+            let text = format!("{error:#}");
+            let _ = writeln!(std::io::stderr(), "Error: {}", telemetry::display_safe(&text));
             ExitCode::FAILURE
         }
     }

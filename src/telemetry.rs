@@ -7,6 +7,9 @@
 //!   configuration of all this (`service::telemetry`).
 //! * [`display_safe()`] makes text from a payload harmless where a person reads it.
 
+#[cfg(test)]
+#[path = "../tests/support/attacks.rs"]
+pub(crate) mod attacks;
 mod display_safe;
 mod exposition;
 pub mod health;

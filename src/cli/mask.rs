@@ -1,6 +1,9 @@
 //! `tracegate mask`: the masking of the gateway as a filter.
 
-use crate::detect::{Engine, Hit, replace};
+use crate::{
+    detect::{Engine, Hit, replace},
+    telemetry::display_safe,
+};
 use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::Value;
@@ -116,11 +119,17 @@ fn mask_value(value: &mut Value, key: &str, path: &str, found: &mut Vec<Value>) 
             *value = Value::String(String::from_utf8_lossy(&masked).into_owned());
             found.extend(hits.iter().map(|hit| {
                 let mut row = finding(hit);
-                row["field"] = path.into();
+                row["field"] = shown_path(path).into();
                 row
             }));
         }
     }
+}
+
+/// Names come from the rows, so they may hold anything: secrets too.
+fn shown_path(path: &str) -> String {
+    let (masked, _) = replace::mask_text(Engine::builtin(), path.as_bytes());
+    display_safe(&String::from_utf8_lossy(&masked)).into_owned()
 }
 
 /// What is told of a hit: the rule and the place, never the value.

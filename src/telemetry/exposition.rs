@@ -211,6 +211,7 @@ fn escaped_help(help: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::attacks;
 
     #[test]
     fn the_format_is_what_the_scraper_likes_best() {
@@ -318,12 +319,12 @@ mod tests {
 
     #[test]
     fn nothing_in_a_label_leaves_its_quotes_or_its_line() {
-        for evil in ["\"} 1\nfake 2", "\\", "\\\"", "a\\n", "\r\n# EOF\n", "\u{1b}[2J", "\u{202e}x"] {
-            let labels = vec![("exporter".to_owned(), evil.to_owned())];
+        for evil in attacks::all() {
+            let labels = vec![("exporter".to_owned(), evil.clone())];
             let family = Family { metric: Metric::ExporterSentSpans, series: vec![(labels, Point::Whole(1))] };
-            let text = render(&[family], &[("a".to_owned(), evil.to_owned())], &Style::default(), Format::Classic);
+            let text = render(&[family], &[("a".to_owned(), evil.clone())], &Style::default(), Format::Classic);
             assert_eq!(text.lines().count(), 6, "{text}");
-            assert!(!text.chars().any(|c| c.is_control() && c != '\n') && !text.contains('\u{202e}'), "{text:?}");
+            attacks::assert_harmless(&text, &['\n']);
             for line in samples(&text) {
                 let inside = line.split_once("=\"").and_then(|(_, rest)| rest.rsplit_once("\"} 1"));
                 let inside = inside.map(|(inside, _)| inside).unwrap_or_else(|| panic!("{line}"));

@@ -1,7 +1,7 @@
 //! Whether tracegate works: one state that the service and its workers report to, and the `health_check` extension
 //! that shows it to probes.
 
-use super::{http, timestamp::rfc3339};
+use super::{display_safe, http, timestamp::rfc3339};
 use crate::net::tls::{Acceptor, TlsServer};
 use axum::{
     Router,
@@ -261,7 +261,7 @@ fn body(status: &Status, up: Option<(SystemTime, Duration)>) -> String {
             "status": "Server not available",
             "upSince": "0001-01-01T00:00:00Z",
             "uptime": "",
-            "reason": status.to_string(),
+            "reason": display_safe(&status.to_string()),
         }),
     };
     body.to_string()

@@ -199,10 +199,24 @@ fn subscriber(logs: &Logs, output: Output) -> impl Subscriber + Send + Sync + us
     let lines = Lines {
         output,
         encoding: logs.encoding,
-        initial_fields: logs.initial_fields.clone().into_iter().collect(),
+        initial_fields: logs.initial_fields.iter().map(|(key, value)| (shown(key), shown_value(value))).collect(),
         sampler: Sampler::new(logs.sampling),
     };
     Registry::default().with(lines.with_filter(filter))
+}
+
+fn shown(text: &str) -> String {
+    display_safe(text).into_owned()
+}
+
+/// A configured value, harmless on a line at any depth.
+fn shown_value(value: &Value) -> Value {
+    match value {
+        Value::String(text) => shown(text).into(),
+        Value::Array(items) => items.iter().map(shown_value).collect(),
+        Value::Object(fields) => fields.iter().map(|(key, value)| (shown(key), shown_value(value))).collect(),
+        other => other.clone(),
+    }
 }
 
 /// Where lines go.

@@ -194,7 +194,7 @@ fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::telemetry::http::tests::get;
+    use crate::telemetry::{attacks, http::tests::get};
     use tokio::sync::oneshot;
 
     fn read(text: &str) -> Result<Zpages, String> {
@@ -261,5 +261,38 @@ mod tests {
         assert_eq!(get(address, "POST", "/debug/servicez").await.status, 405);
         stop.send(()).unwrap();
         server.await.unwrap();
+    }
+
+    #[test]
+    fn every_attack_stays_in_its_cell() {
+        for attack in attacks::all() {
+            let row = PipelineRow {
+                id: attack.clone(),
+                masks: true,
+                receivers: vec![attack.clone()],
+                processors: vec![attack.clone(), attack.clone()],
+                exporters: vec![attack.clone()],
+            };
+            let running = Running {
+                facts: vec![(attack.clone(), attack.clone())],
+                pipelines: vec![row],
+                extensions: vec![attack.clone()],
+            };
+            let health = Health::new();
+            drop(health.guard(attack.clone()));
+            for page in [servicez, pipelinez, extensionz] {
+                let (page, plain) = (page(&running, &health), page(&Running::default(), &Health::new()));
+                attacks::assert_harmless(&page, &['\n']);
+                let tags = |page: &str| {
+                    let inside =
+                        page.split('<').skip(1).map(|rest| rest.split('>').next().unwrap_or_default().to_owned());
+                    inside.collect::<std::collections::BTreeSet<_>>()
+                };
+                let ours = ["tr", "/tr", "td", "/td"].map(str::to_owned);
+                let foreign: Vec<_> =
+                    tags(&page).into_iter().filter(|tag| !tags(&plain).contains(tag) && !ours.contains(tag)).collect();
+                assert!(foreign.is_empty(), "{foreign:?}");
+            }
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! What the demo shows: each masked value where it stood, before and after, and the counts.
 
+use crate::telemetry::display_safe;
 use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceRequest,
     common::v1::{KeyValue, any_value::Value},
@@ -13,6 +14,8 @@ use std::{
 const MARKER: &str = "[MASKED:";
 /// Characters of context shown in front of a masked value.
 const CONTEXT: usize = 24;
+/// Characters of a name shown.
+const NAME: usize = 100;
 /// Characters of a value shown.
 const SHOWN: usize = 30;
 
@@ -46,11 +49,12 @@ pub fn write(
     let mut last = None;
     for change in changes(&sent, &arrived) {
         if last != Some(change.span) {
-            writeln!(out, "\n  span {}", style.bold(&sent[change.span].name))?;
+            writeln!(out, "\n  span {}", style.bold(&name(&sent[change.span].name)))?;
             last = Some(change.span);
         }
-        writeln!(out, "    {}", change.place)?;
+        writeln!(out, "    {}", name(&change.place))?;
         for Masked { context, value, rule } in masked(&change.before, &change.after) {
+            let rule = name(&rule);
             let marker = format!("{MARKER}{rule}]");
             writeln!(out, "      {}{}", style.dim(&format!("{context:>CONTEXT$}")), style.red(&value))?;
             writeln!(out, "      {}{}", style.dim(&format!("{:>CONTEXT$}", "becomes ")), style.green(&marker))?;
@@ -128,17 +132,24 @@ fn masked(before: &str, after: &str) -> Vec<Masked> {
     found
 }
 
+/// The beginning of a name, on one line.
+fn name(text: &str) -> String {
+    let end = text.char_indices().nth(NAME).map_or(text.len(), |(at, _)| at);
+    display_safe(&text[..end]).into_owned()
+}
+
 /// The last characters of a text, on one line.
 fn tail(text: &str, len: usize) -> String {
-    let line: Vec<char> = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    line[line.len().saturating_sub(len)..].iter().collect()
+    let start = text.char_indices().rev().nth(len - 1).map_or(0, |(at, _)| at);
+    display_safe(&text[start..]).into_owned()
 }
 
 /// The beginning of a value and its length, if it is long.
 fn shortened(value: &str) -> String {
     let total = value.chars().count();
-    let shown: String = value.chars().take(SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if total > SHOWN { format!("{shown}… ({total} characters)") } else { shown }
+    let shown: String = value.chars().take(SHOWN).collect();
+    let shown = display_safe(&shown);
+    if total > SHOWN { format!("{shown}… ({total} characters)") } else { shown.into_owned() }
 }
 
 /// Colours, where the terminal has them.
@@ -172,6 +183,7 @@ impl Style {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -185,5 +197,45 @@ mod tests {
     #[test]
     fn a_long_value_is_shortened_and_says_so() {
         assert_eq!(shortened(&"x".repeat(31)), format!("{}… (31 characters)", "x".repeat(30)));
+    }
+
+    /// Every attack in every text that is shown, masked and not.
+    #[test]
+    fn nothing_foreign_reaches_the_terminal_as_it_is() {
+        use crate::telemetry::attacks;
+        use opentelemetry_proto::tonic::{
+            common::v1::AnyValue,
+            trace::v1::{ResourceSpans, ScopeSpans, Status, span::Event},
+        };
+        for attack in attacks::all() {
+            let attribute = |value: String| KeyValue {
+                key: attack.clone(),
+                value: Some(AnyValue { value: Some(Value::StringValue(value)) }),
+                ..Default::default()
+            };
+            let span = |secret: &str| Span {
+                name: format!("{attack}{secret}"),
+                attributes: vec![attribute(format!("{attack}{secret}{attack}"))],
+                events: vec![Event {
+                    name: attack.clone(),
+                    attributes: vec![attribute(format!("{secret}{attack}"))],
+                    ..Default::default()
+                }],
+                status: Some(Status { message: format!("{attack}{secret}"), ..Default::default() }),
+                ..Default::default()
+            };
+            let request = |secret: &str| ExportTraceServiceRequest {
+                resource_spans: vec![ResourceSpans {
+                    scope_spans: vec![ScopeSpans { spans: vec![span(secret)], ..Default::default() }],
+                    ..Default::default()
+                }],
+            };
+            let mut out = Vec::new();
+            let masked = format!("{MARKER}{attack}]");
+            write(&mut out, &request(&attack), &request(&masked), Style { colour: false }).unwrap();
+            let text = String::from_utf8(out).unwrap();
+            attacks::assert_harmless(&text, &['\n']);
+            assert!(text.lines().all(|line| line.chars().count() < 2000), "an overlong line");
+        }
     }
 }

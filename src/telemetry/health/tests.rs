@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use super::*;
-use crate::telemetry::http::tests::{Answer, get};
+use crate::telemetry::{
+    attacks,
+    http::tests::{Answer, get},
+};
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
@@ -206,5 +209,15 @@ fn settings() {
 fn uptimes_read_as_in_go() {
     for (millis, want) in [(0, "0s"), (1, "0.001s"), (3500, "3.5s"), (60_000, "1m0s"), (3_723_004, "1h2m3.004s")] {
         assert_eq!(go_duration(Duration::from_millis(millis)), want);
+    }
+}
+
+#[test]
+fn no_attack_in_a_reason_acts() {
+    for attack in attacks::all() {
+        let text = body(&Status::Unhealthy(vec![attack]), None);
+        attacks::assert_harmless(&text, &[]);
+        let body: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(body["status"], "Server not available");
     }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use super::*;
+use crate::telemetry::attacks;
 use std::sync::Arc;
 use tracing::{debug, error, info, trace, warn};
 
@@ -212,4 +213,22 @@ fn lines_that_are_left_out_are_counted_by_level() {
         (0..3).for_each(|_| warn!(target: "tracegate", "it creaks"));
     });
     assert!(count("error") >= before.0 + 7 && count("warn") >= before.1 + 2);
+}
+
+#[test]
+fn no_attack_leaves_its_line_or_acts() {
+    for (attack, encoding) in attacks::all().iter().flat_map(|attack| [(attack, "console"), (attack, "json")]) {
+        let mut logs = settings(&format!(r#"{{"encoding": "{encoding}"}}"#)).unwrap();
+        logs.initial_fields = [(attack.clone(), serde_json::json!([{ attack.as_str(): attack }]))].into();
+        let text = written(&logs, || {
+            let failure = io::Error::other(attack.clone());
+            error!(target: "tracegate", error = &failure as &(dyn std::error::Error + 'static), text = attack.as_str(),
+                debug = ?attack, display = %attack, "{attack}");
+        });
+        assert_eq!(text.lines().count(), 1, "{text:?}");
+        attacks::assert_harmless(&text, &['\n', '\t']);
+        let fields = text.trim_end().rsplit('\t').next().unwrap();
+        let fields: Value = serde_json::from_str(fields).unwrap_or_else(|error| panic!("{error}: {text}"));
+        assert_eq!(fields["level"].as_str(), (encoding == "json").then_some("error"), "{text}");
+    }
 }
