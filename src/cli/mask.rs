@@ -16,6 +16,9 @@ use std::{
 /// A text is masked whole, because a key block may span it; offsets are 32 bit.
 const MAX_TEXT: u64 = u32::MAX as u64;
 
+/// Characters of a field's path that are shown.
+const MAX_PATH: usize = 1000;
+
 /// Arguments of `mask`.
 #[derive(Debug, Args)]
 pub struct MaskArgs {
@@ -129,7 +132,12 @@ fn mask_value(value: &mut Value, key: &str, path: &str, found: &mut Vec<Value>) 
 /// Names come from the rows, so they may hold anything: secrets too.
 fn shown_path(path: &str) -> String {
     let (masked, _) = replace::mask_text(Engine::builtin(), path.as_bytes());
-    display_safe(&String::from_utf8_lossy(&masked)).into_owned()
+    let mut shown = display_safe(&String::from_utf8_lossy(&masked)).into_owned();
+    if let Some((end, _)) = shown.char_indices().nth(MAX_PATH) {
+        shown.truncate(end);
+        shown.push('…');
+    }
+    shown
 }
 
 /// What is told of a hit: the rule and the place, never the value.

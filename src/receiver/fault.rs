@@ -52,11 +52,12 @@ pub enum Rejected {
 
 impl Rejected {
     /// Every reason, in the order they are listed.
-    pub const ALL: [Rejected; 6] = [
+    pub const ALL: [Rejected; 7] = [
         Rejected::Malformed,
         Rejected::TooLarge,
         Rejected::Overloaded,
         Rejected::Slow,
+        Rejected::Deadline,
         Rejected::Gone,
         Rejected::Internal,
     ];
