@@ -21,34 +21,6 @@ use std::{
 };
 use tokio::net::TcpListener;
 
-/// The Collector's buckets for the items of a batch.
-const BATCH_ITEMS_BUCKETS: [f64; 22] = [
-    10.0, 25.0, 50.0, 75.0, 100.0, 250.0, 500.0, 750.0, 1000.0, 2000.0, 3000.0, 4000.0, 5000.0, 6000.0, 7000.0, 8000.0,
-    9000.0, 10_000.0, 20_000.0, 30_000.0, 50_000.0, 100_000.0,
-];
-
-/// The Collector's buckets for the bytes of a batch.
-const BATCH_BYTES_BUCKETS: [f64; 18] = [
-    128.0,
-    256.0,
-    512.0,
-    1024.0,
-    2048.0,
-    4096.0,
-    8192.0,
-    16_384.0,
-    32_768.0,
-    65_536.0,
-    131_072.0,
-    262_144.0,
-    524_288.0,
-    1_048_576.0,
-    2_097_152.0,
-    4_194_304.0,
-    8_388_608.0,
-    16_777_216.0,
-];
-
 /// The metrics could not be set up.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InstallError {

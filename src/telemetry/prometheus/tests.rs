@@ -143,6 +143,7 @@ fn every_metric_has_its_help() {
         BatchMetrics::new("b").sent(1, 1, true);
         let _ = MaskMetrics::new([("r", "c")]);
         let _ = PipelineMetrics::new("traces");
+        BatchMetrics::new("batch").sent(1, 2, true);
         recorders::config_reloaded(true);
         ReceiverMetrics::new("r", "http").request_bytes(1);
         RejectedMetrics::new("r", "http", "slow").count();
