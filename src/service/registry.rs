@@ -35,6 +35,11 @@ pub const KINDS: Kinds<'static> = Kinds {
         },
         Advice {
             section: Section::Extensions,
+            kind: "healthcheckv2",
+            text: "use health_check: with its endpoint and path it tells whether every pipeline works",
+        },
+        Advice {
+            section: Section::Extensions,
             kind: "memory_ballast",
             text: "remove it: there is no garbage collector to balance",
         },

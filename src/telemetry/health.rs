@@ -172,6 +172,7 @@ struct Raw {
     path: String,
     response_body: Option<ResponseBody>,
     tls: Option<TlsServer>,
+    use_v2: bool,
     /// The Collector accepts this block and has long since stopped acting on it.
     #[serde(rename = "check_collector_pipeline")]
     _check_collector_pipeline: serde::de::IgnoredAny,
@@ -184,6 +185,7 @@ impl Default for Raw {
             path: "/".to_owned(),
             response_body: None,
             tls: None,
+            use_v2: false,
             _check_collector_pipeline: serde::de::IgnoredAny,
         }
     }
@@ -195,6 +197,9 @@ impl TryFrom<Raw> for HealthCheck {
     fn try_from(raw: Raw) -> Result<Self, Self::Error> {
         if raw.endpoint.is_empty() {
             return Err("bad config: endpoint must be specified");
+        }
+        if raw.use_v2 {
+            return Err("'use_v2' is not supported: remove it, and set 'endpoint' and 'path' in place of its 'http'");
         }
         if !raw.path.starts_with('/') {
             return Err("path must start with /");

@@ -193,12 +193,14 @@ fn settings() {
     let default = read("{}").unwrap();
     assert_eq!(default, HealthCheck::default());
     assert_eq!((default.endpoint.as_str(), default.path.as_str()), ("127.0.0.1:13133", "/"));
+    assert!(read(r#"{"use_v2": false}"#).is_ok());
     assert!(read(r#"{"check_collector_pipeline": {"enabled": false}}"#).is_ok());
     for (text, want) in [
         (r#"{"endpoint": ""}"#, "bad config: endpoint must be specified"),
         (r#"{"path": "health"}"#, "path must start with /"),
         (r#"{"path": "/{x}"}"#, "path must be a plain URL path"),
         (r#"{"tls": {"cert": ""}}"#, "unknown field `cert`"),
+        (r#"{"use_v2": true}"#, "'use_v2' is not supported"),
         (r#"{"response_body": {"ok": ""}}"#, "unknown field `ok`"),
     ] {
         assert!(read(text).unwrap_err().starts_with(want), "{text}");
