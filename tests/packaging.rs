@@ -176,7 +176,7 @@ mod dockerfile {
                 continue;
             }
             let Ok(text) = std::fs::read_to_string(&path) else { continue };
-            let uses = ["include_str!(\"", "include_bytes!(\"", "#[path = \""];
+            let uses = ["include_str!(\"", "include_bytes!(\""];
             for included in uses.iter().flat_map(|start| text.split(start).skip(1)) {
                 let file = path.parent().unwrap().join(included.split('"').next().unwrap());
                 let file = file.canonicalize().unwrap_or_else(|error| panic!("{file:?} in {path:?}: {error}"));
@@ -184,7 +184,7 @@ mod dockerfile {
                 seen += 1;
             }
         }
-        assert!(seen > 5, "{seen}");
+        assert!(seen > 2, "{seen}");
     }
 
     #[test]
