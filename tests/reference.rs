@@ -70,7 +70,7 @@ fn with(path: &[String], value: Value) -> Value {
             if !place.is_object() {
                 *place = json!({});
             }
-            let server_tls = path[0] == "receivers" && key == "tls";
+            let server_tls = path[0] != "exporters" && key == "tls";
             let certificate = json!({"cert_file": "server.crt", "key_file": "server.key"});
             // What a block cannot do without, unless it is the block itself that is set.
             let needed = if server_tls && depth + 1 < path.len() { certificate } else { Value::Null };

@@ -130,6 +130,12 @@ fn configured(args: &ConfigArgs) -> anyhow::Result<Target> {
     let name = id.to_string();
     let path = [Section::Extensions.key(), &name];
     let check: HealthCheck = document.section(&path).context("invalid configuration")?;
+    if check.tls.is_some() {
+        bail!(
+            "{}::tls: health is served over TLS, which healthcheck does not speak; use a probe that does",
+            path.join("::")
+        );
+    }
     Target::listening(&check).with_context(|| format!("{}::endpoint", path.join("::")))
 }
 
