@@ -59,7 +59,8 @@ def compare(collector: str, tracegate: str, rules: dict, used: set) -> tuple[int
     alike, faults = 0, {}
     for sample, value in ours.items():
         fault = _fault(sample, value, theirs, types, rules["items"])
-        by = [each["name"] for each in rules["exception"] if _excuses(each, sample, value, theirs)]
+        counts = re.fullmatch(rules["items"], _name(sample)) is not None
+        by = [each["name"] for each in rules["exception"] if _excuses(each, sample, value, theirs, counts)]
         if fault is None:
             alike += 1
         elif by:
@@ -74,14 +75,14 @@ def compare(collector: str, tracegate: str, rules: dict, used: set) -> tuple[int
     return alike, faults
 
 
-def _excuses(exception: dict, sample: str, value: float, theirs: dict) -> bool:
+def _excuses(exception: dict, sample: str, value: float, theirs: dict, counts_items: bool) -> bool:
     if not re.fullmatch(exception["name"], sample) or (exception.get("zero") and value != 0):
         return False
     if not exception.get("fewer_labels"):
         return True
     ours = set(LABEL.findall(sample))
     finer = [other for other in theirs if _name(other) == _name(sample) and ours <= set(LABEL.findall(other))]
-    return bool(finer) and sum(theirs[other] for other in finer) == value
+    return bool(finer) and (not counts_items or sum(theirs[other] for other in finer) == value)
 
 
 def _fault(sample: str, value: float, theirs: dict, types: list, items_pattern: str) -> str | None:
