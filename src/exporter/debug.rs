@@ -65,7 +65,7 @@ pub fn start_with(
         out: BufWriter::with_capacity(64 * 1024, output.writer),
         style: text::Style { color: output.color },
         verbosity: config.verbosity,
-        sampler: Sampler::new(config.sampling_initial, config.sampling_thereafter),
+        samplers: [Sampler::new(config.sampling_initial, config.sampling_thereafter); Signal::ALL.len()],
         closed: false,
     };
     let thread = move || {
@@ -158,7 +158,8 @@ struct Printer {
     out: BufWriter<Box<dyn Write + Send>>,
     style: text::Style,
     verbosity: Verbosity,
-    sampler: Sampler,
+    /// One a signal, in the order of [`Signal::ALL`]: many log records must not hide the spans.
+    samplers: [Sampler; Signal::ALL.len()],
     /// Nobody reads any more.
     closed: bool,
 }
@@ -169,7 +170,7 @@ impl Printer {
             if self.shared.abandoned.load(Ordering::Relaxed) {
                 continue;
             }
-            if !self.closed && self.sampler.takes(Instant::now()) {
+            if !self.closed && self.samplers[item.signal() as usize].takes(Instant::now()) {
                 let printed = self.print(item.signal(), item.bytes(), item.count());
                 if let Err(error) = printed.and_then(|()| self.out.flush()) {
                     self.closed = true;
@@ -231,7 +232,7 @@ impl Printer {
 }
 
 /// Lets through the first requests of every second, then one of so many.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Sampler {
     initial: u64,
     thereafter: u64,

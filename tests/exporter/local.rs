@@ -34,9 +34,14 @@ use tracegate::{
 
 /// What the debug exporter prints of these payloads.
 async fn printed(verbosity: &str, payloads: Vec<Payload>) -> String {
+    printed_with(json!({ "verbosity": verbosity }), payloads).await
+}
+
+/// What the debug exporter prints with this configuration.
+async fn printed_with(config: serde_json::Value, payloads: Vec<Payload>) -> String {
     let screen = Screen::default();
     let tally = Tally::new();
-    let config = serde_json::from_value(json!({ "verbosity": verbosity })).unwrap();
+    let config = serde_json::from_value(config).unwrap();
     let output = debug::Output { writer: Box::new(screen.clone()), color: false };
     let exporter = debug::start_with("debug", &config, output, tally.clone()).unwrap();
     let count = payloads.iter().map(|payload| payload.count).sum();
@@ -136,6 +141,15 @@ async fn debug_basic_is_one_line_of_counts() {
          Logs\t{\"resource logs\": 1, \"log records\": 1}\n\
          Metrics\t{\"resource metrics\": 1, \"metrics\": 1, \"data points\": 1}\n"
     );
+}
+
+#[tokio::test]
+async fn debug_samples_each_signal_by_itself() {
+    let config = json!({ "sampling_initial": 1, "sampling_thereafter": 0 });
+    let printed = printed_with(config, vec![log_record(), log_record(), payload("a", 3), metric_point()]).await;
+    for signal in ["Traces", "Logs", "Metrics"] {
+        assert!(printed.contains(signal), "{printed}");
+    }
 }
 
 #[tokio::test]
