@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -354,6 +355,8 @@ def main() -> int:
         return 0
     print(f"calm: {', '.join(each.name for each in chosen)}: trouble of {TROUBLE:g} s …", flush=True)
     together = threading.Barrier(len(chosen))
+    # Told to stop, it lets the cases come to their end, so that no process stays behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     failed = False
     with ThreadPoolExecutor(len(chosen)) as pool, open(options.results, "a") as out:
         for rows in pool.map(lambda each: run_case(each, options.binary, options.seed, together), chosen):
