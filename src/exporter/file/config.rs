@@ -104,7 +104,7 @@ pub struct Rotation {
     pub max_days: u64,
     /// Of renamed files so many are kept; 0 keeps all.
     pub max_backups: usize,
-    /// Not supported when true: names carry times in UTC.
+    /// Has no effect: names carry times in UTC; see [`Config::notes`].
     pub localtime: bool,
 }
 
@@ -148,10 +148,6 @@ impl Config {
         if self.append && self.rotation.is_some() {
             return invalid("append and rotation enabled at the same time is not supported");
         }
-        if self.rotation.is_some_and(|rotation| rotation.localtime) {
-            return Err(ConfigError::new("rotation::localtime", "is not supported; names carry times in UTC")
-                .with_hint("remove the key"));
-        }
         if let Some(group_by) = self.group_by.as_ref().filter(|group_by| group_by.enabled) {
             self.validate_groups(group_by)?;
         }
@@ -185,6 +181,9 @@ impl Config {
         let mut notes = Vec::new();
         if self.grouped() && self.rotation.is_some() {
             notes.push(Note { key: "rotation", why: "files of group_by are not rotated, as in the Collector" });
+        }
+        if self.rotation.is_some_and(|rotation| rotation.localtime) {
+            notes.push(Note { key: "rotation::localtime", why: "names of rotated files carry times in UTC" });
         }
         notes
     }
@@ -282,7 +281,6 @@ mod tests {
             assert_eq!(error(more), want);
         }
         assert!(error(json!({"encoding": "otlp_encoding"})).contains("not supported yet"));
-        assert!(error(json!({"rotation": {"localtime": true}})).starts_with("rotation::localtime: "));
         assert!(error(json!({"flush_interval": "-1s"})).contains("must not be negative"));
         assert!(error(json!({"path": "a*", "group_by": {"enabled": true, "max_open_files": 0}})).contains("positive"));
     }
