@@ -8,6 +8,7 @@ mod enforce;
 mod graph;
 mod observe;
 mod ports;
+mod push;
 mod registry;
 mod retire;
 mod running;

@@ -16,6 +16,7 @@ pub mod health;
 mod http;
 pub mod logs;
 pub mod names;
+mod otlp_metrics;
 pub mod panics;
 pub mod process;
 pub mod prometheus;

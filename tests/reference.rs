@@ -70,10 +70,13 @@ fn with(path: &[String], value: Value) -> Value {
             if !place.is_object() {
                 *place = json!({});
             }
-            let server_tls = path[0] != "exporters" && key == "tls";
-            let certificate = json!({"cert_file": "server.crt", "key_file": "server.key"});
             // What a block cannot do without, unless it is the block itself that is set.
-            let needed = if server_tls && depth + 1 < path.len() { certificate } else { Value::Null };
+            let needed = match key.as_str() {
+                _ if depth + 1 == path.len() => Value::Null,
+                "tls" if path[0] != "exporters" => json!({"cert_file": "server.crt", "key_file": "server.key"}),
+                "periodic" => json!({"exporter": {"otlp": {"protocol": "grpc", "endpoint": "localhost:1"}}}),
+                _ => Value::Null,
+            };
             place = place.as_object_mut().unwrap().entry(key).or_insert(needed);
         }
     }

@@ -215,3 +215,46 @@ fn the_log_at_debug_level_holds_no_payload() {
         }
     }
 }
+
+/// `readers: [{periodic: …}]`: this process's own metrics arrive at a backend, here another gateway that writes them.
+#[test]
+fn own_metrics_are_pushed_over_grpc_and_over_http() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("metrics.jsonl");
+    let backend = format!(
+        "{{receivers: {{otlp: {{protocols: {{grpc: {{endpoint: \"127.0.0.1:0\"}}, http: {{endpoint: \"127.0.0.1:0\"}}}}}}}}, \
+          exporters: {{file: {{path: {path:?}}}}}, \
+          service: {{telemetry: {{metrics: {{level: none}}}}, \
+            pipelines: {{metrics: {{receivers: [otlp], exporters: [file]}}}}}}}}"
+    );
+    let backend = Gateway::start(&backend);
+    let reader = |name: &str, protocol: &str, endpoint: String| {
+        let front = format!(
+            "{{receivers: {{otlp: {{protocols: {{http: {{endpoint: \"127.0.0.1:0\"}}}}}}}}, exporters: {{nop: {{}}}}, \
+              service: {{telemetry: {{resource: {{service.name: {name}}}, metrics: {{readers: [{{periodic: \
+                  {{interval: 60000, exporter: {{otlp: {{protocol: {protocol}, endpoint: \"{endpoint}\", insecure: true}}}}}}}}]}}}}, \
+                pipelines: {{traces: {{receivers: [otlp], exporters: [nop]}}}}}}}}"
+        );
+        let gateway = Gateway::start(&front);
+        let spans = request(vec![span(1, "one", vec![]), span(2, "two", vec![])]);
+        assert_eq!(post(&gateway, "", &spans.encode_to_vec()), 200);
+        // The last request goes out when it stops.
+        assert!(gateway.stop().0.success());
+    };
+    reader("over-grpc", "grpc", backend.address("grpc").to_string());
+    reader("over-http", "http/protobuf", format!("http://{}", backend.address("http")));
+    assert!(backend.stop().0.success());
+
+    let written = std::fs::read_to_string(path).unwrap();
+    for (name, line) in ["over-grpc", "over-http"].into_iter().zip(written.lines()) {
+        let request: serde_json::Value = serde_json::from_str(line).unwrap();
+        let resource = &request["resourceMetrics"][0];
+        assert!(resource["resource"].to_string().contains(name), "{line}");
+        let metrics = resource["scopeMetrics"][0]["metrics"].as_array().unwrap();
+        let accepted = metrics.iter().find(|metric| metric["name"] == "otelcol_receiver_accepted_spans").unwrap();
+        let points = accepted["sum"]["dataPoints"].as_array().unwrap();
+        assert!(points.iter().any(|point| point["asInt"] == "2"), "{accepted}");
+        assert!(metrics.iter().any(|metric| metric["name"] == "tracegate_mask_findings"), "{line}");
+    }
+    assert_eq!(written.lines().count(), 2);
+}

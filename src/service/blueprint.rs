@@ -1,7 +1,7 @@
 //! A configuration that was checked to the last key; nothing runs yet.
 
 use super::{
-    KINDS, enforce,
+    KINDS, enforce, push,
     registry::{self, Exporter, Extension, Processor},
 };
 use crate::{
@@ -48,6 +48,7 @@ impl Blueprint {
         let mut warnings = loaded.warnings;
         warnings.extend(layout.warnings.iter().cloned());
         let telemetry: Telemetry = document.section(&["service", "telemetry"])?;
+        telemetry.metrics.periodic.iter().try_for_each(push::validate)?;
         warnings.extend(telemetry.warnings());
         let blueprint = Blueprint {
             receivers: each(&layout.receivers, |id| receiver(&document, id, &mut warnings))?,

@@ -1,6 +1,6 @@
 //! The ports of tracegate's own: metrics for scrapers, health for probes, pages for people.
 
-use super::running::StartError;
+use super::{push::Push, running::StartError};
 use crate::net::{
     Flag, Listener, Place,
     tls::{Acceptor, TlsServer},
@@ -121,19 +121,41 @@ impl Stopped {
     }
 }
 
-/// The ports scrapers read, one per reader; none at level `none`.
+/// Who gets the metrics of this process; nobody at level `none`.
+#[derive(Debug, Default)]
+pub struct Readers {
+    /// The ports scrapers read.
+    pub ports: Vec<Port>,
+    pushes: Vec<Push>,
+}
+
+impl Readers {
+    /// Sends a last time, and finishes the answers that are on their way.
+    pub async fn close(self) {
+        for push in self.pushes {
+            push.close().await;
+        }
+        for port in self.ports {
+            port.close().await;
+        }
+    }
+}
+
+/// Starts the readers of metrics.
 ///
 /// # Errors
-/// [`StartError`] when a port cannot be listened on or metrics cannot be recorded.
-pub async fn metrics(telemetry: &Telemetry, health: &Health) -> Result<Vec<Port>, StartError> {
+/// [`StartError`] when a port cannot be listened on, a certificate file cannot be used, or metrics cannot be recorded.
+pub async fn metrics(telemetry: &Telemetry, health: &Health) -> Result<Readers, StartError> {
     let Telemetry { metrics, resource, .. } = telemetry;
-    let Some(detail) = metrics.level.detail() else { return Ok(Vec::new()) };
+    let Some(detail) = metrics.level.detail() else { return Ok(Readers::default()) };
     let resource = resource.over([
         ("service.name", env!("CARGO_PKG_NAME").to_owned()),
         ("service.version", env!("CARGO_PKG_VERSION").to_owned()),
         ("service.instance.id", instance_id()),
     ]);
     let recorded = Prometheus::install(&resource, detail)?.with_health(health.clone());
+    let start = |reader| Push::start(reader, recorded.clone(), health);
+    let pushes = metrics.periodic.iter().map(start).collect::<Result<_, _>>()?;
     let mut ports = Vec::new();
     for reader in &metrics.readers {
         let listening = Listening::bind(READERS, &reader.endpoint(), ports.iter()).await?;
@@ -142,7 +164,7 @@ pub async fn metrics(telemetry: &Telemetry, health: &Health) -> Result<Vec<Port>
             recorded.serve(socket, style, stopped.wait()).await;
         }));
     }
-    Ok(ports)
+    Ok(Readers { ports, pushes })
 }
 
 /// Tells this process from its siblings in metrics; new at every start, as in the Collector.

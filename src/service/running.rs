@@ -5,7 +5,7 @@ use super::{
     Blueprint,
     graph::{self, Pipelines, RunningExporter},
     observe::{Sampler, rejections, sample_intake},
-    ports::{self, Listening, Port},
+    ports::{self, Listening, Port, Readers},
     registry::Extension,
     retire::{Retired, drain_exporters, drain_receivers},
     switch::Switch,
@@ -69,7 +69,7 @@ pub struct Service {
     receivers: BTreeMap<ComponentId, RunningReceiver>,
     exporters: BTreeMap<ComponentId, RunningExporter>,
     extensions: BTreeMap<ComponentId, Port>,
-    metrics: Vec<Port>,
+    metrics: Readers,
     health: Health,
     /// What `zpages` shows.
     shown: Arc<ArcSwap<zpages::Running>>,
@@ -235,7 +235,7 @@ impl Service {
         Addresses {
             grpc: receivers().find_map(Receiver::grpc_address),
             http: receivers().find_map(Receiver::http_address),
-            metrics: self.metrics.first().map(Port::address),
+            metrics: self.metrics.ports.first().map(Port::address),
             health: self.address_of(|extension| matches!(extension, Extension::HealthCheck(_))),
             zpages: self.address_of(|extension| matches!(extension, Extension::Zpages(_))),
         }
@@ -270,9 +270,10 @@ impl Service {
             }
         };
         let _too_slow = tokio::time::timeout_at(deadline.into(), retired).await;
-        for port in self.extensions.into_values().chain(self.metrics) {
+        for port in self.extensions.into_values() {
             port.close().await;
         }
+        self.metrics.close().await;
         given_up
     }
 

@@ -5,7 +5,7 @@ use super::{
     exposition::{Format, Style, render},
     http, logs,
     names::{Detail, Metric},
-    process,
+    otlp_metrics, process,
     registry::{Family, Point, Registry},
 };
 use axum::{
@@ -13,11 +13,13 @@ use axum::{
     http::{HeaderMap, header},
     routing::get,
 };
+use bytes::Bytes;
+use prost::Message;
 use std::{
     collections::BTreeMap,
     future::Future,
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 use tokio::net::TcpListener;
 
@@ -119,6 +121,13 @@ impl Prometheus {
             families.push(Family { metric: Metric::LogLinesDropped, series: series.into() });
         }
         families
+    }
+
+    /// Everything recorded, as an OTLP request in protobuf.
+    pub fn otlp(&self) -> Bytes {
+        let now = SystemTime::now();
+        let started = now - self.started.elapsed();
+        otlp_metrics::request(&self.families(), &self.resource, started, now).encode_to_vec().into()
     }
 
     /// Answers `GET /metrics` in a reader's style until `shutdown` resolves.

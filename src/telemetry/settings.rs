@@ -1,5 +1,9 @@
 //! Settings of `service::telemetry`, with the Collector's keys and defaults.
 
+mod periodic;
+
+pub use periodic::{PeriodicReader, Protocol};
+
 use super::{exposition::Style, logs::Logs, names::Detail};
 use serde::{
     Deserialize, Deserializer,
@@ -70,8 +74,10 @@ fn no_span_processors<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), 
 pub struct Metrics {
     /// How much is recorded; `none` offers no metrics at all.
     pub level: MetricsLevel,
-    /// Where a scraper finds them; not empty unless the level is `none`.
+    /// Where a scraper finds them; at level `none`, nowhere.
     pub readers: Vec<PullReader>,
+    /// Where they are sent; at level `none`, nowhere.
+    pub periodic: Vec<PeriodicReader>,
     warnings: Vec<String>,
 }
 
@@ -205,7 +211,12 @@ impl PullReader {
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self { level: MetricsLevel::default(), readers: vec![PullReader::default()], warnings: Vec::new() }
+        Self {
+            level: MetricsLevel::default(),
+            readers: vec![PullReader::default()],
+            periodic: Vec::new(),
+            warnings: Vec::new(),
+        }
     }
 }
 
@@ -223,7 +234,7 @@ struct RawMetrics {
 #[serde(deny_unknown_fields, default)]
 struct RawReader {
     pull: Option<RawPull>,
-    periodic: Option<IgnoredAny>,
+    periodic: Option<periodic::Raw>,
 }
 
 #[derive(Default, Deserialize)]
@@ -296,22 +307,21 @@ impl TryFrom<RawMetrics> for Metrics {
                 "service::telemetry::metrics::views can only be set when service::telemetry::metrics::level is detailed"
             });
         }
-        let mut readers: Vec<PullReader> = Vec::new();
+        let (mut readers, mut periodic) = (Vec::<PullReader>::new(), Vec::<PeriodicReader>::new());
         for reader in raw.readers.unwrap_or_else(|| vec![RawReader::pull()]) {
-            if reader.periodic.is_some() {
-                return Err("periodic readers are not supported: use a pull reader and scrape it");
+            match (reader.pull, reader.periodic) {
+                (Some(pull), None) => readers.push(pull.exporter.prometheus.into()),
+                (None, Some(raw)) => periodic.push(raw.try_into()?),
+                _ => return Err("a reader must be either 'pull' or 'periodic'"),
             }
-            let Some(pull) = reader.pull else {
-                return Err("a reader must be 'pull'");
-            };
-            readers.push(pull.exporter.prometheus.into());
         }
         if raw.level == MetricsLevel::None {
             readers.clear();
-        } else if readers.is_empty() {
+            periodic.clear();
+        } else if readers.is_empty() && periodic.is_empty() {
             return Err("collector telemetry metrics reader should exist when metric level is not none");
         }
-        Ok(Self { level: raw.level, readers, warnings })
+        Ok(Self { level: raw.level, readers, periodic, warnings })
     }
 }
 

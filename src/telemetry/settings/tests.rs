@@ -100,6 +100,27 @@ fn patterns() {
 }
 
 #[test]
+fn a_periodic_reader_has_the_declarative_configurations_keys_and_defaults() {
+    let metrics = |text: &str| serde_json::from_str::<Metrics>(text).unwrap();
+    let read = metrics(
+        r#"{"readers": [{"periodic": {"exporter": {"otlp": {"protocol": "http/protobuf",
+            "endpoint": "http://backend:4318", "headers": {"authorization": "hush"}}}}}]}"#,
+    );
+    let reader = &read.periodic[0];
+    assert!(read.readers.is_empty(), "a list replaces the default");
+    assert_eq!((reader.interval.as_secs(), reader.timeout.as_secs(), reader.gzip), (60, 10, false));
+    assert!(!format!("{reader:?}").contains("hush"));
+    let read = metrics(
+        r#"{"readers": [{"pull": {"exporter": {"prometheus": {"port": 1}}}}, {"periodic": {"interval": 5000,
+            "timeout": 2000, "exporter": {"otlp": {"protocol": "grpc", "endpoint": "backend:4317", "insecure": true,
+            "compression": "gzip", "headers": [{"name": "a", "value": "b"}]}}}}]}"#,
+    );
+    let reader = &read.periodic[0];
+    assert_eq!((read.readers.len(), reader.protocol, reader.insecure, reader.gzip), (1, Protocol::Grpc, true, true));
+    assert_eq!((reader.interval.as_millis(), reader.timeout.as_millis()), (5000, 2000));
+}
+
+#[test]
 fn refused() {
     for (text, want) in [
         (
@@ -114,11 +135,27 @@ fn refused() {
         (r#"{"traces": {"processors": [{"batch": {}}]}}"#, "tracegate makes no spans of its own to export"),
         (r#"{"traces": {"level": "loud"}}"#, "level must be none, basic, normal or detailed"),
         (r#"{"logs": {"processors": [{"batch": {}}]}}"#, "exporting tracegate's own logs is not supported"),
+        (r#"{"metrics": {"readers": [{"periodic": {}}]}}"#, "periodic: no exporter: use otlp"),
+        (r#"{"metrics": {"readers": [{"periodic": {"exporter": {"console": {}}}}]}}"#, "periodic: exporter: console"),
         (
-            r#"{"metrics": {"readers": [{"periodic": {}}]}}"#,
-            "periodic readers are not supported: use a pull reader and scrape it",
+            r#"{"metrics": {"readers": [{"periodic": {"exporter": {"otlp": {"protocol": "http/json"}}}}]}}"#,
+            "periodic: unsupported protocol: use grpc or http/protobuf",
         ),
-        (r#"{"metrics": {"readers": [{}]}}"#, "a reader must be 'pull'"),
+        (
+            r#"{"metrics": {"readers": [{"periodic": {"exporter": {"otlp": {"protocol": "grpc"}}}}]}}"#,
+            "periodic: exporter: otlp: 'endpoint' must be specified",
+        ),
+        (
+            r#"{"metrics": {"readers": [{"periodic": {"interval": 0,
+                "exporter": {"otlp": {"protocol": "grpc", "endpoint": "x:1"}}}}]}}"#,
+            "periodic: 'interval' must be greater than zero",
+        ),
+        (
+            r#"{"metrics": {"readers": [{"periodic": {"exporter": {"otlp": {"protocol": "grpc", "endpoint": "x:1",
+                "temporality_preference": "delta"}}}}]}}"#,
+            "periodic: 'temporality_preference' must be cumulative",
+        ),
+        (r#"{"metrics": {"readers": [{}]}}"#, "a reader must be either 'pull' or 'periodic'"),
         (r#"{"metrics": {"level": "loud"}}"#, "unknown variant `loud`"),
         (r#"{"metric": {}}"#, "unknown field `metric`"),
         (r#"{"resource": {"a": []}}"#, "'a' must be a string, a number or a boolean"),
