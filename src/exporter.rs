@@ -8,6 +8,7 @@ use crate::{compression::Encoder, otlp::Signal};
 use bytes::{Bytes, BytesMut};
 use std::{borrow::Cow, future::Future, time::Duration};
 
+mod auth;
 mod client;
 mod config;
 pub mod debug;

@@ -1,6 +1,6 @@
 //! The path of one request: received bytes, stages that add to a plan, one rendering, every destination or none.
 
-use crate::{otlp::Signal, telemetry::Items};
+use crate::{auth::Principal, otlp::Signal, telemetry::Items};
 use bytes::Bytes;
 use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
@@ -31,6 +31,8 @@ pub struct Origin {
     pub peer: Option<SocketAddr>,
     /// What the client said beside it, where the receiver includes that.
     pub metadata: Metadata,
+    /// Who sent it, where the receiver authenticates.
+    pub principal: Option<Arc<Principal>>,
 }
 
 /// How a request arrived.

@@ -21,6 +21,7 @@ use tokio::{
     time::Instant,
 };
 
+mod auth;
 mod body;
 mod codec;
 pub mod config;
@@ -35,6 +36,7 @@ mod reply;
 mod serve;
 pub mod settings;
 
+pub use auth::Auth;
 pub use config::Config;
 pub use cors::{Allowed, Cors};
 pub use fault::Rejected;

@@ -12,7 +12,7 @@ pub(super) use dial::{Dial, Route, Routes};
 pub(super) use proxy::Proxy;
 pub use proxy::ProxyEnvironment;
 
-use crate::config::ConfigError;
+use crate::{auth::Authenticators, config::ConfigError};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
@@ -35,7 +35,7 @@ use std::{
 /// A client that sends [`Chunks`].
 pub(super) type HttpClient = Client<HttpsConnector<Dial>, Chunks>;
 
-/// What an exporter takes from the machine it runs on: its proxies and its names.
+/// What an exporter takes from around it: the machine's proxies and names, and the service's extensions.
 #[derive(Clone)]
 pub struct Surroundings {
     /// `HTTP_PROXY` and its like.
@@ -44,15 +44,18 @@ pub struct Surroundings {
     pub resolver: Arc<dyn Resolve>,
     /// A name is not resolved again sooner.
     pub resolve_interval: Duration,
+    /// Who knows credentials.
+    pub authenticators: Authenticators,
 }
 
 impl Surroundings {
-    /// Those of this process.
+    /// Those of this process, without extensions.
     pub fn of_process() -> Self {
         Surroundings {
             proxies: ProxyEnvironment::of_process(),
             resolver: Arc::new(SystemResolver),
             resolve_interval: Duration::from_secs(10),
+            authenticators: Authenticators::default(),
         }
     }
 }

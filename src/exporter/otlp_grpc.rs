@@ -12,14 +12,14 @@ mod message;
 pub use config::{Balancing, Config, Keepalive};
 
 use super::{
-    Failure, Observer, Outgoing, Sender, Sent,
+    Failure, Observer, Outgoing, Sender, Sent, auth,
     client::{Chunks, Surroundings},
     compress, config as shared,
     headers::{Kind, user_agent},
     queue::{MemoryQueue, Settings},
     response::Rejections,
 };
-use crate::{compression::Encoder, config::ConfigError, otlp::Signal, pipeline::Destination};
+use crate::{auth::Client, compression::Encoder, config::ConfigError, otlp::Signal, pipeline::Destination};
 use channel::Channel;
 use endpoint::Endpoint;
 use http::{
@@ -34,10 +34,23 @@ use std::{future::Future, sync::Arc, time::Duration};
 /// # Errors
 /// [`ConfigError`] when the configuration is invalid or a certificate file cannot be used.
 pub fn start(id: &str, config: &Config, observer: Arc<dyn Observer>) -> Result<Arc<dyn Destination>, ConfigError> {
+    start_within(id, config, &Surroundings::of_process(), observer)
+}
+
+/// [`start`] with other surroundings.
+///
+/// # Errors
+/// As [`start`], and when an authenticator cannot be used.
+pub fn start_within(
+    id: &str,
+    config: &Config,
+    surroundings: &Surroundings,
+    observer: Arc<dyn Observer>,
+) -> Result<Arc<dyn Destination>, ConfigError> {
     config.validate()?;
     shared::log(id, &config.notes());
     let settings = Settings::new(&config.sending_queue, config.retry_on_failure, config.max_request_bytes);
-    Ok(MemoryQueue::start(id, settings, OtlpGrpc::new(config)?.named(id), observer))
+    Ok(MemoryQueue::start(id, settings, OtlpGrpc::within(config, surroundings)?.named(id), observer))
 }
 
 /// Sends export requests over gRPC.
@@ -50,6 +63,7 @@ pub struct OtlpGrpc {
     encoder: Option<Encoder>,
     /// Zero means no limit.
     timeout: Duration,
+    auth: Option<Client>,
     wait_for_ready: bool,
     rejections: Rejections,
 }
@@ -103,6 +117,7 @@ impl OtlpGrpc {
             headers,
             encoder,
             timeout,
+            auth: config.client_of(&surroundings.authenticators)?,
             wait_for_ready: config.wait_for_ready,
             rejections: Rejections::default(),
         })
@@ -126,10 +141,12 @@ impl OtlpGrpc {
             Signal::Metrics => self.uris[2].clone(),
         };
         *request.headers_mut() = self.headers.clone();
+        auth::mark(self.auth.as_ref(), request.headers_mut());
         request
     }
 
     async fn exchange(&self, signal: Signal, body: Chunks) -> Result<Sent, Failure> {
+        auth::ready(self.auth.as_ref())?;
         let make = |body| self.request(signal, body);
         let response = match self.wait_for_ready {
             true => self.channel.request_when_ready(body, make).await?,

@@ -7,7 +7,7 @@ mod endpoint;
 pub use config::{CompressionParams, Config, Cookies, Encoding};
 
 use super::{
-    Failure, Observer, Outgoing, Sender, Sent, blocking,
+    Failure, Observer, Outgoing, Sender, Sent, auth, blocking,
     client::{Chunks, Dial, HttpClient, Proxy, Route, Routes, Surroundings, transport_error},
     compress, config as shared,
     headers::{Kind, user_agent},
@@ -16,6 +16,7 @@ use super::{
     response::{ContentType, MAX_RESPONSE_BYTES, Rejections, is_encoded, redirect_host, retry_after, status_code},
 };
 use crate::{
+    auth::Client,
     compression::Encoder,
     config::ConfigError,
     otlp::{self, Signal},
@@ -42,10 +43,24 @@ use std::{
 /// # Errors
 /// [`ConfigError`] when the configuration is invalid or a certificate file cannot be used.
 pub fn start(id: &str, config: &Config, observer: Arc<dyn Observer>) -> Result<Arc<dyn Destination>, ConfigError> {
+    start_within(id, config, &Surroundings::of_process(), observer)
+}
+
+/// [`start`] with other surroundings.
+///
+/// # Errors
+/// As [`start`], and when an authenticator cannot be used.
+pub fn start_within(
+    id: &str,
+    config: &Config,
+    surroundings: &Surroundings,
+    observer: Arc<dyn Observer>,
+) -> Result<Arc<dyn Destination>, ConfigError> {
     config.validate()?;
     shared::log(id, &config.notes());
+    config.warnings().iter().for_each(|warning| tracing::warn!(exporter = id, "{warning}"));
     let settings = Settings::new(&config.sending_queue, config.retry_on_failure, config.max_request_bytes);
-    Ok(MemoryQueue::start(id, settings, OtlpHttp::new(config)?.named(id), observer))
+    Ok(MemoryQueue::start(id, settings, OtlpHttp::within(config, surroundings)?.named(id), observer))
 }
 
 /// Sends export requests over HTTP.
@@ -61,6 +76,7 @@ pub struct OtlpHttp {
     encoder: Option<Encoder>,
     /// Zero means no limit.
     timeout: Duration,
+    auth: Option<Client>,
     rejections: Rejections,
 }
 
@@ -106,6 +122,7 @@ impl OtlpHttp {
             encoding: config.encoding,
             encoder: config.encoder()?,
             timeout: config.timeout.get(),
+            auth: config.client_of(&surroundings.authenticators)?,
             rejections: Rejections::default(),
         })
     }
@@ -128,6 +145,7 @@ impl OtlpHttp {
     /// The one place where a request gets its headers.
     fn request(&self, uri: &Uri, body: Chunks) -> Request<Chunks> {
         let mut headers = self.headers.clone();
+        auth::mark(self.auth.as_ref(), &mut headers);
         if let Some((_, authorization)) = self.proxies.iter().find(|(of, _)| of == uri) {
             headers.insert(PROXY_AUTHORIZATION, authorization.clone());
         }
@@ -142,6 +160,7 @@ impl OtlpHttp {
     }
 
     async fn exchange(&self, uri: &Uri, body: Chunks) -> Result<Sent, Failure> {
+        auth::ready(self.auth.as_ref())?;
         let response = self.client.request(self.request(uri, body)).await.map_err(|error| {
             let what = if error.is_connect() { "cannot connect to the backend" } else { "the connection failed" };
             Failure::retryable(format!("{what}: {}", transport_error(&error)))

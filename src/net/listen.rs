@@ -82,6 +82,12 @@ fn check_path(path: &str) -> Result<(), ConfigError> {
     }
 }
 
+/// Whether a host of an endpoint is this machine alone, as far as its text says.
+pub fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+}
+
 /// Where in the configuration an endpoint stands, for the error.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {

@@ -15,8 +15,10 @@ mod watch;
 
 pub use accept::{Acceptor, HandshakeError, secured};
 pub use client::TlsClient;
+pub(crate) use pem::read as read_small;
 pub use server::TlsServer;
 pub use watch::DEFAULT_RELOAD_INTERVAL;
+pub(crate) use watch::{Files, Reload, watch};
 
 use crate::config::{ConfigError, types::Opaque};
 use serde::Deserialize;

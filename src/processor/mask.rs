@@ -264,8 +264,13 @@ mod tests {
         let mut record = LogRecord { attributes, ..Default::default() }.encode_to_vec();
         record.extend_from_slice(extra);
         let bytes = Bytes::from(field(1, field(2, field(2, record))));
-        let origin =
-            Origin { receiver: "otlp".into(), transport: Transport::Http, peer: None, metadata: Metadata::default() };
+        let origin = Origin {
+            receiver: "otlp".into(),
+            transport: Transport::Http,
+            peer: None,
+            metadata: Metadata::default(),
+            principal: None,
+        };
         Request::read(Signal::Logs, bytes, origin, &Bounds::default()).unwrap()
     }
 

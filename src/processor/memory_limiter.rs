@@ -382,8 +382,13 @@ mod tests {
         let level = Arc::new(Level::new(Limits { soft: 70, hard: 100 }));
         let limiter =
             MemoryLimiter { id: "memory_limiter".into(), level, metrics: MemoryLimiterMetrics::new("memory_limiter") };
-        let origin =
-            Origin { receiver: "otlp".into(), transport: Transport::Grpc, peer: None, metadata: Metadata::default() };
+        let origin = Origin {
+            receiver: "otlp".into(),
+            transport: Transport::Grpc,
+            peer: None,
+            metadata: Metadata::default(),
+            principal: None,
+        };
         let request = Request::read(Signal::Traces, bytes::Bytes::new(), origin, &Bounds::default()).unwrap();
         let refused = |resident| {
             limiter.level.check(resident);

@@ -5,16 +5,18 @@
 //! that say so; keys that tune Go's machinery are accepted and named by [`Config::notes`].
 
 use super::{
+    auth::Auth,
     cors::{self, Allowed},
     settings::{GrpcSettings, HttpSettings, MAX_CONCURRENT_BYTES, MAX_CONNECTIONS, Settings},
 };
 use crate::{
+    auth::{Authenticators, Reference},
     compression::Algorithm,
     config::{
-        ConfigError, MapList,
+        ComponentId, ConfigError, MapList,
         types::{ByteSize, Duration, present},
     },
-    net::{Transport, tls::TlsServer},
+    net::{Transport, listen::is_loopback, tls::TlsServer},
     otlp::Signal,
 };
 use ::http::{HeaderMap, HeaderName, HeaderValue};
@@ -76,7 +78,8 @@ pub struct Grpc {
     write_buffer_size: Option<ByteSize>,
     /// Whether the call's metadata travels with its request, for batching by it. Default false.
     pub include_metadata: bool,
-    auth: Option<Later>,
+    /// Who may call. Default: everybody.
+    pub auth: Option<Reference>,
     middlewares: Middlewares,
 }
 
@@ -153,8 +156,20 @@ pub struct Http {
     pub tls: Option<TlsServer>,
     /// Whether the request's headers travel with it, for batching by them. Default false.
     pub include_metadata: bool,
-    auth: Option<Later>,
+    /// Who may post. Default: everybody.
+    pub auth: Option<HttpAuth>,
     middlewares: Middlewares,
+}
+
+/// `protocols::http::auth`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpAuth {
+    /// The id of the extension.
+    pub authenticator: ComponentId,
+    /// Query parameters that are taken for headers, such as `authorization`, for clients that cannot set headers.
+    #[serde(default)]
+    pub request_params: Vec<String>,
 }
 
 /// `protocols::http::cors`. Without `allowed_origins` it has no effect.
@@ -169,16 +184,6 @@ pub struct Cors {
     pub exposed_headers: Vec<String>,
     /// Seconds for which browsers may keep a permission; negative for not at all. Default: as the browser likes.
     pub max_age: i64,
-}
-
-/// A key of the Collector that tracegate does not support yet: any value is an error, null is absence.
-#[derive(Clone, Debug)]
-struct Later;
-
-impl<'de> Deserialize<'de> for Later {
-    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
-        Err(de::Error::custom("this key of the Collector is not supported by this version of tracegate; remove it"))
-    }
 }
 
 /// `middlewares`, a list of extensions: only the empty list.
@@ -203,11 +208,19 @@ impl Config {
         Config { protocols, ..Config::default() }
     }
 
-    /// Checks the section and fills in defaults.
+    /// Checks the section and fills in defaults, where there are no extensions.
+    ///
+    /// # Errors
+    /// As [`Config::settings_with`].
+    pub fn settings(&self) -> Result<Settings, ConfigError> {
+        self.settings_with(&Authenticators::default())
+    }
+
+    /// Checks the section, finds the extensions it refers to, and fills in defaults.
     ///
     /// # Errors
     /// [`ConfigError`] with a path relative to the receiver's section.
-    pub fn settings(&self) -> Result<Settings, ConfigError> {
+    pub fn settings_with(&self, authenticators: &Authenticators) -> Result<Settings, ConfigError> {
         let Protocols { grpc, http } = &self.protocols;
         if grpc.is_none() && http.is_none() {
             let hint = "write protocols: {grpc: {}, http: {}}";
@@ -216,8 +229,8 @@ impl Config {
             );
         }
         let under = |key: &'static str| move |error: ConfigError| error.under(&["protocols", key]);
-        let grpc = grpc.as_ref().map(|grpc| grpc.settings().map_err(under("grpc"))).transpose()?;
-        let http = http.as_ref().map(|http| http.settings().map_err(under("http"))).transpose()?;
+        let grpc = grpc.as_ref().map(|grpc| grpc.settings(authenticators).map_err(under("grpc"))).transpose()?;
+        let http = http.as_ref().map(|http| http.settings(authenticators).map_err(under("http"))).transpose()?;
         let largest = [grpc.as_ref().map(|grpc| grpc.max_message_bytes), http.as_ref().map(|http| http.max_body_bytes)];
         let least = REQUESTS_IN_HAND * largest.into_iter().flatten().max().unwrap_or_default() as u64;
         let max_concurrent_bytes = match self.max_concurrent_bytes {
@@ -258,6 +271,23 @@ impl Config {
             let tls = tls.map(TlsServer::notes).unwrap_or_default();
             notes.extend(tls.iter().map(|note| format!("protocols::{protocol}::{note}")));
         }
+        let open = [
+            (
+                "grpc",
+                grpc.as_ref()
+                    .is_some_and(|grpc| grpc.auth.is_some() && exposed(&grpc.endpoint, &grpc.transport, &grpc.tls)),
+            ),
+            (
+                "http",
+                http.as_ref()
+                    .is_some_and(|http| http.auth.is_some() && exposed(&http.endpoint, &http.transport, &http.tls)),
+            ),
+        ];
+        for (protocol, _) in open.iter().filter(|(_, open)| *open) {
+            notes.push(format!(
+                "protocols::{protocol}::auth: credentials come in over connections that are not encrypted; set tls"
+            ));
+        }
         let cors = self.protocols.http.as_ref().and_then(|http| http.cors.as_ref());
         if cors.is_some_and(|cors| cors.allowed_origins.is_empty() && *cors != Cors::default()) {
             notes.push("protocols::http::cors has no allowed_origins, and is therefore ignored".to_owned());
@@ -267,7 +297,7 @@ impl Config {
 }
 
 impl Grpc {
-    fn settings(&self) -> Result<GrpcSettings, ConfigError> {
+    fn settings(&self, authenticators: &Authenticators) -> Result<GrpcSettings, ConfigError> {
         let defaults = GrpcSettings::default();
         let transport = Transport::parse(self.transport.as_deref())?;
         self.tls.as_ref().map_or(Ok(()), TlsServer::validate)?;
@@ -300,6 +330,7 @@ impl Grpc {
             ping_interval: or(keepalive.time, defaults.ping_interval),
             ping_timeout: or(keepalive.timeout, defaults.ping_timeout),
             include_metadata: self.include_metadata,
+            auth: self.auth.as_ref().map(|auth| auth_of(authenticators, auth, &[])).transpose()?,
             ping_min_time: or(enforcement_policy.min_time, defaults.ping_min_time),
             ping_without_stream: enforcement_policy.permit_without_stream,
         })
@@ -307,7 +338,7 @@ impl Grpc {
 }
 
 impl Http {
-    fn settings(&self) -> Result<HttpSettings, ConfigError> {
+    fn settings(&self, authenticators: &Authenticators) -> Result<HttpSettings, ConfigError> {
         let defaults = HttpSettings::default();
         let transport = Transport::parse(self.transport.as_deref())?;
         self.tls.as_ref().map_or(Ok(()), TlsServer::validate)?;
@@ -334,7 +365,14 @@ impl Http {
             response_headers: self.response_headers()?,
             cors: self.cors.as_ref().map(Cors::settings).transpose().map_err(|e| e.under(&["cors"]))?.flatten(),
             include_metadata: self.include_metadata,
+            auth: self.auth(authenticators)?,
         })
+    }
+
+    fn auth(&self, authenticators: &Authenticators) -> Result<Option<Auth>, ConfigError> {
+        let Some(HttpAuth { authenticator, request_params }) = &self.auth else { return Ok(None) };
+        let reference = Reference { authenticator: authenticator.clone() };
+        auth_of(authenticators, &reference, request_params).map(Some)
     }
 
     fn paths(&self) -> Result<Vec<(String, Signal)>, ConfigError> {
@@ -434,9 +472,19 @@ impl Cors {
     }
 }
 
+fn auth_of(authenticators: &Authenticators, auth: &Reference, request_params: &[String]) -> Result<Auth, ConfigError> {
+    Ok(Auth { server: authenticators.server(auth)?, request_params: request_params.to_vec() })
+}
+
 fn names(key: &str, list: &[String]) -> Result<Vec<HeaderName>, ConfigError> {
     let parsed = list.iter().map(|name| HeaderName::try_from(name.as_str()));
     parsed.collect::<Result<_, _>>().map_err(|_| ConfigError::new(key, "not a header name"))
+}
+
+/// Whether clients beyond this machine speak to it in the clear.
+fn exposed(endpoint: &Option<String>, transport: &Option<String>, tls: &Option<TlsServer>) -> bool {
+    let host = endpoint.as_deref().and_then(|endpoint| endpoint.rsplit_once(':')).map(|(host, _)| host);
+    tls.is_none() && transport.as_deref() != Some("unix") && host.is_some_and(|host| !is_loopback(host))
 }
 
 fn or(configured: Duration, default: std::time::Duration) -> std::time::Duration {

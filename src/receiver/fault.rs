@@ -1,9 +1,11 @@
 //! Everything that can go wrong with a request, once, for both protocols.
 
 use crate::{
+    auth::Denied,
     otlp::Signal,
     pipeline::{Full, Refusal},
 };
+use http::HeaderValue;
 use std::time::Duration;
 
 /// When a client should come back after it was refused for lack of room.
@@ -29,6 +31,8 @@ pub(super) enum Fault {
     Deadline,
     /// The client broke off; nobody reads the answer.
     Gone,
+    /// It was not said, or not proved, who sends the request. The challenge says how to.
+    Unauthenticated { denied: Denied, challenge: HeaderValue },
 }
 
 /// Why a request never reached the pipeline, for metrics.
@@ -48,11 +52,13 @@ pub enum Rejected {
     Gone,
     /// A defect of ours.
     Internal,
+    /// It was not said, or not proved, who sends it.
+    Unauthenticated,
 }
 
 impl Rejected {
     /// Every reason, in the order they are listed.
-    pub const ALL: [Rejected; 7] = [
+    pub const ALL: [Rejected; 8] = [
         Rejected::Malformed,
         Rejected::TooLarge,
         Rejected::Overloaded,
@@ -60,6 +66,7 @@ impl Rejected {
         Rejected::Deadline,
         Rejected::Gone,
         Rejected::Internal,
+        Rejected::Unauthenticated,
     ];
 
     /// The metric label's value.
@@ -72,6 +79,7 @@ impl Rejected {
             Rejected::Deadline => "deadline",
             Rejected::Gone => "gone",
             Rejected::Internal => "internal",
+            Rejected::Unauthenticated => "unauthenticated",
         }
     }
 }
@@ -129,6 +137,7 @@ impl Fault {
             Fault::Slow => Rejected::Slow,
             Fault::Deadline => Rejected::Deadline,
             Fault::Gone => Rejected::Gone,
+            Fault::Unauthenticated { .. } => Rejected::Unauthenticated,
         }
     }
 
@@ -144,6 +153,7 @@ impl Fault {
             Fault::Slow => "the request body did not arrive in time".to_owned(),
             Fault::Deadline => "the client's deadline passed before the request was done".to_owned(),
             Fault::Gone => "the client broke off".to_owned(),
+            Fault::Unauthenticated { denied, .. } => denied.to_string(),
         })
     }
 }

@@ -1,6 +1,7 @@
 //! OTLP/gRPC: one unary `Export` call per signal (OTLP specification, "OTLP/gRPC").
 
 use super::{
+    auth::Gate,
     body::{Pace, drain},
     codec,
     fault::{Fault, no_pipeline},
@@ -11,6 +12,7 @@ use super::{
     serve::InFlight,
 };
 use crate::{
+    auth::Principal,
     compression::{Algorithm, Encoder},
     otlp::Signal,
     pipeline::{Accepted, Metadata, Permit, Refusal, Transport},
@@ -44,7 +46,11 @@ pub(super) struct Grpc {
     pub(super) max_message_bytes: usize,
     pub(super) read_timeout: Duration,
     pub(super) include_metadata: bool,
+    pub(super) gate: Option<Gate>,
 }
+
+/// A message, the room it takes, and who sent it.
+type Received = (Bytes, Permit, Option<Arc<Principal>>);
 
 impl Grpc {
     /// Answers one call. `busy` marks the connection as in use until the request is done with.
@@ -100,29 +106,39 @@ impl Grpc {
         }
         let observe = |fault: &Fault| (self.intake.observer)(signal, Transport::Grpc, fault.kind());
         let deadline = deadline(&head.headers).inspect_err(observe)?;
-        let received = self.receive(&head.headers, body);
+        let received = self.receive(head, body, peer);
         let received = match deadline {
             None => received.await,
             Some(deadline) => timeout_at(deadline, received).await.unwrap_or(Err(Fault::Deadline)),
         };
-        let (message, permit) = received.inspect_err(observe)?;
-        let metadata = if self.include_metadata { metadata::of(head) } else { Metadata::default() };
-        let from = From { transport: Transport::Grpc, peer, metadata, deadline };
+        let (message, permit, principal) = received.inspect_err(observe)?;
+        let metadata = match self.include_metadata {
+            true => metadata::of(head, self.gate.as_ref()),
+            false => Metadata::default(),
+        };
+        let from = From { transport: Transport::Grpc, peer, metadata, principal, deadline };
         self.intake.export(signal, message, permit, from).await
     }
 
-    /// The message as protobuf.
-    async fn receive<B>(&self, headers: &HeaderMap, body: &mut B) -> Result<(Bytes, Permit), Fault>
+    /// The message as protobuf, and who sends it.
+    async fn receive<B>(&self, head: &Parts, body: &mut B, peer: Option<SocketAddr>) -> Result<Received, Fault>
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let coding = coding(headers)?;
+        let principal = match &self.gate {
+            Some(gate) => Some(gate.admit(head, peer).await?),
+            None => None,
+        };
+        let coding = coding(&head.headers)?;
         let permit = self.intake.admit()?;
         let pace = Pace::new(self.read_timeout, &self.intake.budget);
         let (frame, permit) = codec::read_message(body, self.max_message_bytes, permit, pace).await?;
         match (frame.compressed, coding) {
-            (false, _) => Ok((frame.message, permit)),
-            (true, Some(coding)) => self.intake.inflate(coding, frame.message, permit, self.max_message_bytes).await,
+            (false, _) => Ok((frame.message, permit, principal)),
+            (true, Some(coding)) => {
+                let inflated = self.intake.inflate(coding, frame.message, permit, self.max_message_bytes).await?;
+                Ok((inflated.0, inflated.1, principal))
+            }
             // "MUST fail with INTERNAL" (gRPC, doc/compression.md).
             (true, None) => {
                 Err(Fault::Framing("the frame is marked as compressed, but the call has no grpc-encoding".to_owned()))
@@ -249,6 +265,7 @@ fn status(fault: &Fault) -> Status {
         }
         Fault::Slow | Fault::Deadline => Status::deadline_exceeded(message),
         Fault::Gone => Status::cancelled(message),
+        Fault::Unauthenticated { .. } => Status::unauthenticated(message),
     }
 }
 

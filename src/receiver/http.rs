@@ -1,6 +1,7 @@
 //! OTLP/HTTP: protobuf and JSON on configurable paths (OTLP specification, "OTLP/HTTP").
 
 use super::{
+    auth::Gate,
     body::{Pace, drain, read_all},
     cors::Cors,
     fault::Fault,
@@ -11,6 +12,7 @@ use super::{
     serve::InFlight,
 };
 use crate::{
+    auth::Principal,
     compression::Algorithm,
     otlp::Signal,
     pipeline::{Accepted, Metadata, Permit, Refusal, Transport},
@@ -31,6 +33,7 @@ pub(super) struct Http {
     pub(super) response_headers: HeaderMap,
     pub(super) cors: Option<Cors>,
     pub(super) include_metadata: bool,
+    pub(super) gate: Option<Gate>,
 }
 
 /// Where OTLP's fourth signal, still in development, is posted.
@@ -113,11 +116,19 @@ impl Http {
     where
         B: Body<Data = Bytes> + Unpin,
     {
+        let principal = match &self.gate {
+            None => None,
+            // Whoever is not known learns nothing, not even which paths there are.
+            Some(gate) => match gate.admit(head, peer).await {
+                Ok(principal) => Some(principal),
+                Err(fault) => return self.turned_away(head, &fault),
+            },
+        };
         let (signal, encoding) = match self.route(head) {
             Ok(routed) => routed,
             Err(response) => return *response,
         };
-        match self.export(signal, encoding, head, body, peer, read).await {
+        match self.export(signal, encoding, head, body, (peer, principal), read).await {
             Ok(accepted) => success(signal, encoding, &accepted),
             Err(fault) => {
                 if matches!(fault, Fault::Slow | Fault::Gone) {
@@ -128,10 +139,30 @@ impl Http {
         }
     }
 
+    /// The answer to a request that is not let in.
+    fn turned_away(&self, head: &Parts, fault: &Fault) -> Response<Reply> {
+        if let Some(signal) = self.signal(head) {
+            (self.intake.observer)(signal, Transport::Http, fault.kind());
+        }
+        match Encoding::of(&head.headers) {
+            Some(encoding) => failure(encoding, fault),
+            None => {
+                let mut response = failure(Encoding::Json, fault);
+                *response.body_mut() = reply::full(fault.message());
+                let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+                response.headers_mut().insert(header::CONTENT_TYPE, plain);
+                response
+            }
+        }
+    }
+
+    fn signal(&self, head: &Parts) -> Option<Signal> {
+        self.paths.iter().find(|(path, _)| path == head.uri.path()).map(|&(_, signal)| signal)
+    }
+
     fn route(&self, head: &Parts) -> Result<(Signal, Encoding), Box<Response<Reply>>> {
         let encoding = Encoding::of(&head.headers);
-        let signal = self.paths.iter().find(|(path, _)| path == head.uri.path()).map(|&(_, signal)| signal);
-        let Some(signal) = signal.filter(|&signal| self.intake.ingest.takes(signal)) else {
+        let Some(signal) = self.signal(head).filter(|&signal| self.intake.ingest.takes(signal)) else {
             let text = if head.uri.path() == PROFILES { grpc::NO_PROFILES } else { "404 page not found" };
             return Err(refusal(encoding, StatusCode::NOT_FOUND, text).into());
         };
@@ -158,7 +189,7 @@ impl Http {
         encoding: Encoding,
         head: &Parts,
         body: &mut B,
-        peer: Option<SocketAddr>,
+        (peer, principal): (Option<SocketAddr>, Option<Arc<Principal>>),
         read: &mut Progress,
     ) -> Result<Accepted, Fault>
     where
@@ -168,8 +199,11 @@ impl Http {
             .receive(signal, encoding, &head.headers, body, read)
             .await
             .inspect_err(|fault| (self.intake.observer)(signal, Transport::Http, fault.kind()))?;
-        let metadata = if self.include_metadata { metadata::of(head) } else { Metadata::default() };
-        let from = From { transport: Transport::Http, peer, metadata, deadline: None };
+        let metadata = match self.include_metadata {
+            true => metadata::of(head, self.gate.as_ref()),
+            false => Metadata::default(),
+        };
+        let from = From { transport: Transport::Http, peer, metadata, principal, deadline: None };
         self.intake.export(signal, message, permit, from).await
     }
 
@@ -269,12 +303,16 @@ fn failure(encoding: Encoding, fault: &Fault) -> Response<Reply> {
         Fault::Refused(Refusal::Internal(_) | Refusal::Undeliverable(_)) => (StatusCode::INTERNAL_SERVER_ERROR, false),
         // 408 would be the word for it, but OTLP clients do not retry that, and the data was fine.
         Fault::Slow | Fault::Deadline => (StatusCode::SERVICE_UNAVAILABLE, false),
+        Fault::Unauthenticated { .. } => (StatusCode::UNAUTHORIZED, false),
     };
     let mut response = with_status(encoding, status, &fault.message(), bad_request);
     if let Some(after) = fault.retry_after() {
         // Whole seconds, rounded up: sooner would be too soon.
         let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    if let Fault::Unauthenticated { challenge, .. } = fault {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge.clone());
     }
     if matches!(fault, Fault::Slow | Fault::Gone) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

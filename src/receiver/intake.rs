@@ -7,6 +7,7 @@ use super::{
     inflate::{self, INLINE_BYTES},
 };
 use crate::{
+    auth::Principal,
     compression::Algorithm,
     otlp::{Bounds, Signal, json},
     pipeline::{Accepted, Budget, Ingest, Metadata, Origin, Permit, Refusal, Transport},
@@ -29,6 +30,8 @@ pub(super) struct From {
     pub(super) peer: Option<SocketAddr>,
     /// What the client said beside it, where that is included.
     pub(super) metadata: Metadata,
+    /// Who sends it, where that is asked.
+    pub(super) principal: Option<Arc<Principal>>,
     /// When the client stops waiting for the answer.
     pub(super) deadline: Option<Instant>,
 }
@@ -107,8 +110,8 @@ impl Intake {
             // A request without telemetry succeeds and is nobody's business (OTLP specification, "OTLP/gRPC").
             return Ok(Accepted::default());
         }
-        let From { transport, peer, metadata, deadline } = from;
-        let origin = Origin { receiver: self.receiver.clone(), transport, peer, metadata };
+        let From { transport, peer, metadata, principal, deadline } = from;
+        let origin = Origin { receiver: self.receiver.clone(), transport, peer, metadata, principal };
         let (ingest, alive) = (self.ingest.clone(), self.alive.upgrade());
         let mut work = tokio::spawn(async move {
             let _held = (permit, alive);

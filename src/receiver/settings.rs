@@ -1,6 +1,7 @@
 //! What a receiver runs with: every bound a number, every default filled in.
 
 use super::{
+    auth::{Auth, Gate},
     cors::Cors,
     grpc::Grpc,
     http::Http,
@@ -11,6 +12,7 @@ use crate::{
     compression::Algorithm,
     net::{Transport, tls::TlsServer},
     otlp::Signal,
+    pipeline,
 };
 use http::HeaderMap;
 use std::{sync::Arc, time::Duration};
@@ -105,6 +107,8 @@ pub struct GrpcSettings {
     pub ping_timeout: Duration,
     /// Whether the call's metadata travels with its request.
     pub include_metadata: bool,
+    /// Who may call; `None` is everybody.
+    pub auth: Option<Auth>,
     /// The least time between two pings of a client.
     pub ping_min_time: Duration,
     /// Whether a client may ping that often without a call in hand, too.
@@ -127,6 +131,7 @@ impl Default for GrpcSettings {
             ping_interval: PING.0,
             ping_timeout: PING.1,
             include_metadata: false,
+            auth: None,
             ping_min_time: PING_MIN_TIME,
             ping_without_stream: false,
         }
@@ -136,7 +141,9 @@ impl Default for GrpcSettings {
 impl GrpcSettings {
     pub(super) fn service(&self, intake: Arc<Intake>) -> Service {
         let Self { max_message_bytes, read_timeout, include_metadata, .. } = *self;
-        Service::Grpc(Arc::new(Grpc { intake, max_message_bytes, read_timeout, include_metadata }))
+        let gate = |auth| Gate::new(auth, intake.receiver.clone(), pipeline::Transport::Grpc);
+        let gate = self.auth.clone().map(gate);
+        Service::Grpc(Arc::new(Grpc { intake, max_message_bytes, read_timeout, include_metadata, gate }))
     }
 
     pub(super) fn rules(&self, settings: &Settings) -> Rules {
@@ -187,6 +194,8 @@ pub struct HttpSettings {
     pub cors: Option<Cors>,
     /// Whether the request's headers travel with it.
     pub include_metadata: bool,
+    /// Who may post; `None` is everybody.
+    pub auth: Option<Auth>,
 }
 
 impl Default for HttpSettings {
@@ -206,12 +215,15 @@ impl Default for HttpSettings {
             response_headers: HeaderMap::new(),
             cors: None,
             include_metadata: false,
+            auth: None,
         }
     }
 }
 
 impl HttpSettings {
     pub(super) fn service(&self, intake: Arc<Intake>) -> Service {
+        let gate = |auth| Gate::new(auth, intake.receiver.clone(), pipeline::Transport::Http);
+        let gate = self.auth.clone().map(gate);
         Service::Http(Arc::new(Http {
             intake,
             paths: self.paths.clone(),
@@ -221,6 +233,7 @@ impl HttpSettings {
             response_headers: self.response_headers.clone(),
             cors: self.cors.clone(),
             include_metadata: self.include_metadata,
+            gate,
         }))
     }
 

@@ -2,10 +2,11 @@
 
 use super::{
     KINDS, enforce, push,
-    registry::{self, Exporter, Extension, Processor},
+    registry::{self, Configured, Exporter, Extension, Processor},
 };
 use crate::{
-    config::{self, ComponentId, ConfigError, Document, Layout, Section, Source},
+    auth::Authenticators,
+    config::{self, ComponentId, ConfigError, Document, Layout, Node, Section, Source},
     receiver,
     telemetry::Telemetry,
 };
@@ -24,8 +25,10 @@ pub struct Blueprint {
     pub(super) receivers: BTreeMap<ComponentId, receiver::Settings>,
     pub(super) processors: BTreeMap<ComponentId, Processor>,
     pub(super) exporters: BTreeMap<ComponentId, Exporter>,
-    /// Those that the service starts.
+    /// Those with a port that the service starts.
     pub(super) extensions: BTreeMap<ComponentId, Extension>,
+    /// Those that receivers and exporters refer to.
+    pub(super) authenticators: Authenticators,
 }
 
 /// The configuration as it takes effect, merged and with its references resolved, but not checked.
@@ -50,11 +53,13 @@ impl Blueprint {
         let telemetry: Telemetry = document.section(&["service", "telemetry"])?;
         telemetry.metrics.periodic.iter().try_for_each(push::validate)?;
         warnings.extend(telemetry.warnings());
+        let (extensions, authenticators) = extensions(&document, &layout, &mut warnings)?;
         let blueprint = Blueprint {
-            receivers: each(&layout.receivers, |id| receiver(&document, id, &mut warnings))?,
+            receivers: each(&layout.receivers, |id| receiver(&document, id, &authenticators, &mut warnings))?,
             processors: each(&layout.processors, |id| registry::processor(&document, id))?,
-            exporters: each(&layout.exporters, |id| registry::exporter(&document, id))?,
-            extensions: extensions(&document, &layout, &mut warnings)?,
+            exporters: each(&layout.exporters, |id| registry::exporter(&document, id, &authenticators))?,
+            extensions,
+            authenticators,
             telemetry,
             layout,
             document,
@@ -63,10 +68,17 @@ impl Blueprint {
         Ok(blueprint)
     }
 
-    /// Whether `other` configures the component with this id just so.
+    /// Whether `other` configures the component with this id just so, and the authenticators it refers to.
     pub fn has_same(&self, other: &Blueprint, section: Section, id: &ComponentId) -> bool {
-        let node = |blueprint: &Blueprint| blueprint.document.node(&[section.key(), &id.to_string()]).cloned();
-        node(self) == node(other)
+        let id = id.to_string();
+        let node = |blueprint: &Blueprint| blueprint.document.node(&[section.key(), &id]).cloned();
+        let here = node(self);
+        let referred = AUTH.iter().filter_map(|path| here.as_ref().and_then(|node| at(node, path)?.as_str()));
+        let same = |authenticator: &str| {
+            let node = |blueprint: &Blueprint| blueprint.document.node(&["extensions", authenticator.trim()]).cloned();
+            node(self) == node(other)
+        };
+        here == node(other) && referred.into_iter().all(same)
     }
 
     /// Whether everything that passes a pipeline is masked.
@@ -74,6 +86,17 @@ impl Blueprint {
         let masks = |id| matches!(self.processors.get(id), Some(Processor::Mask(mask)) if mask.enabled);
         pipeline.processors.iter().any(masks)
     }
+}
+
+/// Where a receiver or an exporter refers to an authenticator.
+const AUTH: [&[&str]; 3] = [
+    &["auth", "authenticator"],
+    &["protocols", "grpc", "auth", "authenticator"],
+    &["protocols", "http", "auth", "authenticator"],
+];
+
+fn at<'a>(node: &'a Node, path: &[&str]) -> Option<&'a Node> {
+    path.iter().try_fold(node, |node, key| node.get(key))
 }
 
 fn each<T>(
@@ -86,13 +109,14 @@ fn each<T>(
 fn receiver(
     document: &Document,
     id: &ComponentId,
+    authenticators: &Authenticators,
     warnings: &mut Vec<String>,
 ) -> Result<receiver::Settings, ConfigError> {
     let name = id.to_string();
     let path = [Section::Receivers.key(), &name];
     let config: receiver::Config = document.section(&path)?;
     warnings.extend(config.notes().iter().map(|note| format!("{}::{note}", path.join("::"))));
-    config.settings().map_err(|error| error.under(&path))
+    config.settings_with(authenticators).map_err(|error| error.under(&path))
 }
 
 /// The extensions the service starts; the others are checked all the same.
@@ -100,17 +124,25 @@ fn extensions(
     document: &Document,
     layout: &Layout,
     warnings: &mut Vec<String>,
-) -> Result<BTreeMap<ComponentId, Extension>, ConfigError> {
-    let mut started = BTreeMap::new();
+) -> Result<(BTreeMap<ComponentId, Extension>, Authenticators), ConfigError> {
+    let (mut ports, mut authenticators) = (BTreeMap::new(), Authenticators::default());
     for id in &layout.extensions {
         let extension = registry::extension(document, id)?;
-        match (extension, layout.service_extensions.contains(id)) {
-            (Some(extension), true) => drop(started.insert(id.clone(), extension)),
-            (None, true) => {
-                warnings.push(format!("extensions::{id}: has no effect, there is no Go runtime to look into"))
-            }
-            (_, false) => {}
+        if !layout.service_extensions.contains(id) {
+            continue;
         }
+        let authenticator = match extension {
+            Configured::Authenticator(authenticator) => Some(authenticator),
+            Configured::Port(port) => {
+                ports.insert(id.clone(), port);
+                None
+            }
+            Configured::Nothing => {
+                warnings.push(format!("extensions::{id}: has no effect, there is no Go runtime to look into"));
+                None
+            }
+        };
+        authenticators.insert(id.clone(), authenticator);
     }
-    Ok(started)
+    Ok((ports, authenticators))
 }

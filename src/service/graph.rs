@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     config::{self, ComponentId, ConfigError},
-    exporter::{debug, file, nop, otlp_grpc, otlp_http},
+    exporter::{Surroundings, debug, file, nop, otlp_grpc, otlp_http},
     otlp::{Bounds, Signal},
     pipeline::{Destination, Gateway, Pipeline, Stage},
     processor::{identity::Identity, mask::Mask, memory_limiter::MemoryLimiter},
@@ -40,12 +40,14 @@ impl RunningExporter {
         let signals: BTreeSet<Signal> = carrying.map(|pipeline| signal(pipeline.id.signal)).collect();
         let metrics = ExporterMetrics::new(&name, &signals.into_iter().map(Signal::items).collect::<Vec<_>>());
         let watcher = Arc::new(Watcher { metrics: metrics.clone(), health: health.clone(), id: name.clone() });
+        let authenticators = blueprint.authenticators.clone();
+        let surroundings = || Surroundings { authenticators, ..Surroundings::of_process() };
         let destination: Arc<dyn Destination> = match config {
             Exporter::Debug(config) => debug::start(&name, config, watcher),
             Exporter::File(config) => file::start(&name, config, watcher),
             Exporter::Nop(config) => Ok(nop::start(&name, config, watcher)),
-            Exporter::OtlpGrpc(config) => otlp_grpc::start(&name, config, watcher),
-            Exporter::OtlpHttp(config) => otlp_http::start(&name, config, watcher),
+            Exporter::OtlpGrpc(config) => otlp_grpc::start_within(&name, config, &surroundings(), watcher),
+            Exporter::OtlpHttp(config) => otlp_http::start_within(&name, config, &surroundings(), watcher),
         }
         .map_err(|error| error.under(&["exporters", &name]))?;
         let measured = Arc::new(Measured { destination, metrics: metrics.clone() });

@@ -2,6 +2,7 @@
 
 use super::ports::{Listening, Port};
 use crate::{
+    auth::{Authenticator, Authenticators, BasicConfig, BearerConfig},
     config::{Advice, Alias, ComponentId, ConfigError, Document, Kinds, Section},
     exporter::{debug, file, nop, otlp_grpc, otlp_http},
     net::tls::TlsServer,
@@ -16,17 +17,31 @@ use arc_swap::ArcSwap;
 use serde::Deserialize;
 use std::sync::Arc;
 
+/// What to do with an authenticator that comes later.
+const OTHER_AUTH: &str = "this version authenticates with bearertokenauth and basicauth";
+
 /// The component types of this program.
 pub const KINDS: Kinds<'static> = Kinds {
     receivers: &["otlp"],
     processors: &["batch", "identity", "mask", "memory_limiter"],
     exporters: &["debug", "file", "nop", "otlp_grpc", "otlp_http"],
-    extensions: &["health_check", "pprof", "zpages"],
+    extensions: &["basicauth", "bearertokenauth", "health_check", "pprof", "zpages"],
     aliases: &[
         Alias { section: Section::Exporters, old: "otlp", new: "otlp_grpc" },
         Alias { section: Section::Exporters, old: "otlphttp", new: "otlp_http" },
     ],
     advice: &[
+        Advice { section: Section::Extensions, kind: "asapclient", text: OTHER_AUTH },
+        Advice { section: Section::Extensions, kind: "azureauth", text: OTHER_AUTH },
+        Advice { section: Section::Extensions, kind: "googleclientauth", text: OTHER_AUTH },
+        Advice {
+            section: Section::Extensions,
+            kind: "headers_setter",
+            text: "tracegate never sends on what clients send beside their requests; set headers of the exporter",
+        },
+        Advice { section: Section::Extensions, kind: "oauth2client", text: OTHER_AUTH },
+        Advice { section: Section::Extensions, kind: "oidc", text: OTHER_AUTH },
+        Advice { section: Section::Extensions, kind: "sigv4auth", text: OTHER_AUTH },
         Advice { section: Section::Exporters, kind: "logging", text: "it was renamed: use debug" },
         Advice {
             section: Section::Extensions,
@@ -82,7 +97,18 @@ pub enum Exporter {
     OtlpHttp(Box<otlp_http::Config>),
 }
 
-/// An extension's configuration, checked.
+/// An extension, checked.
+#[derive(Clone, Debug)]
+pub enum Configured {
+    /// It serves a port.
+    Port(Extension),
+    /// Receivers and exporters refer to it.
+    Authenticator(Authenticator),
+    /// It is accepted and has nothing to run.
+    Nothing,
+}
+
+/// The configuration of an extension with a port, checked.
 #[derive(Clone, Debug)]
 pub enum Extension {
     /// `health_check`
@@ -131,21 +157,29 @@ impl Extension {
     }
 }
 
-/// Reads and checks `extensions::<id>`; `None` for one that is accepted and has nothing to run.
+/// Reads and checks `extensions::<id>`.
 ///
 /// # Errors
 /// With the YAML path of what is wrong.
-pub fn extension(document: &Document, id: &ComponentId) -> Result<Option<Extension>, ConfigError> {
+pub fn extension(document: &Document, id: &ComponentId) -> Result<Configured, ConfigError> {
     let name = id.to_string();
     let path = [Section::Extensions.key(), &name];
     match KINDS.resolve(Section::Extensions, id) {
+        Some("basicauth") => {
+            let config: BasicConfig = document.section(&path)?;
+            Authenticator::basic(&config).map(Configured::Authenticator).map_err(|error| error.under(&path))
+        }
+        Some("bearertokenauth") => {
+            let config: BearerConfig = document.section(&path)?;
+            Authenticator::bearer(&name, &config).map(Configured::Authenticator).map_err(|error| error.under(&path))
+        }
         Some("health_check") => {
             let config: HealthCheck = document.section(&path)?;
             let check = |config: &HealthCheck| config.tls.as_ref().map_or(Ok(()), TlsServer::validate);
-            checked(&path, config, check).map(|config| Some(Extension::HealthCheck(config)))
+            checked(&path, config, check).map(|config| Configured::Port(Extension::HealthCheck(config)))
         }
-        Some("pprof") => document.section(&path).map(|_: Pprof| None),
-        Some("zpages") => Ok(Some(Extension::Zpages(document.section(&path)?))),
+        Some("pprof") => document.section(&path).map(|_: Pprof| Configured::Nothing),
+        Some("zpages") => Ok(Configured::Port(Extension::Zpages(document.section(&path)?))),
         _ => Err(ConfigError::at(&path, "unknown type")),
     }
 }
@@ -178,7 +212,11 @@ pub fn processor(document: &Document, id: &ComponentId) -> Result<Processor, Con
 ///
 /// # Errors
 /// With the YAML path of what is wrong.
-pub fn exporter(document: &Document, id: &ComponentId) -> Result<Exporter, ConfigError> {
+pub fn exporter(
+    document: &Document,
+    id: &ComponentId,
+    authenticators: &Authenticators,
+) -> Result<Exporter, ConfigError> {
     let name = id.to_string();
     let path = [Section::Exporters.key(), &name];
     match KINDS.resolve(Section::Exporters, id) {
@@ -191,11 +229,17 @@ pub fn exporter(document: &Document, id: &ComponentId) -> Result<Exporter, Confi
         Some("nop") => Ok(Exporter::Nop(document.section(&path)?)),
         Some("otlp_grpc") => {
             let config = document.section::<otlp_grpc::Config>(&path)?;
-            checked(&path, config, otlp_grpc::Config::validate).map(|config| Exporter::OtlpGrpc(Box::new(config)))
+            let check = |config: &otlp_grpc::Config| {
+                config.validate().and_then(|()| config.client_of(authenticators).map(|_| ()))
+            };
+            checked(&path, config, check).map(|config| Exporter::OtlpGrpc(Box::new(config)))
         }
         Some("otlp_http") => {
             let config = document.section::<otlp_http::Config>(&path)?;
-            checked(&path, config, otlp_http::Config::validate).map(|config| Exporter::OtlpHttp(Box::new(config)))
+            let check = |config: &otlp_http::Config| {
+                config.validate().and_then(|()| config.client_of(authenticators).map(|_| ()))
+            };
+            checked(&path, config, check).map(|config| Exporter::OtlpHttp(Box::new(config)))
         }
         _ => Err(ConfigError::at(&path, "unknown type")),
     }

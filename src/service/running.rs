@@ -154,6 +154,7 @@ impl Service {
         let stays = |section: Section, id: &ComponentId| {
             self.blueprint.as_ref().is_some_and(|now| now.has_same(next, section, id))
         };
+        next.authenticators.start()?;
         let mut exporters = BTreeMap::new();
         // Exporters that a pipeline uses; what is only configured does not run.
         for id in next.layout.pipelines.iter().flat_map(|pipeline| &pipeline.exporters) {

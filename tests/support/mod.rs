@@ -56,7 +56,13 @@ pub fn encoded(request: &impl Message) -> Bytes {
 }
 
 pub fn origin() -> Origin {
-    Origin { receiver: Arc::from("otlp"), transport: Transport::Grpc, peer: None, metadata: Metadata::default() }
+    Origin {
+        receiver: Arc::from("otlp"),
+        transport: Transport::Grpc,
+        peer: None,
+        metadata: Metadata::default(),
+        principal: None,
+    }
 }
 
 /// Keeps what it is given, with the permits.

@@ -2,13 +2,14 @@
 
 use super::endpoint::Endpoint;
 use crate::{
+    auth::{Authenticators, Client as AuthClient, Reference},
     compression::{Compression, Encoder},
     config::{
         ConfigError,
         types::{ByteSize, Duration, present},
     },
     exporter::{
-        Later, TlsClient,
+        TlsClient, auth,
         client::{Connections, Pings, Protocol},
         config::{Client, NoMiddlewares, Note, limit, timeout},
         headers::{Headers, Kind},
@@ -59,7 +60,8 @@ pub struct Config {
     pub write_buffer_size: Option<i64>,
     /// Only an empty list.
     pub middlewares: NoMiddlewares,
-    auth: Option<Later>,
+    /// The extension whose credential every request carries.
+    pub auth: Option<Reference>,
 }
 
 impl Default for Config {
@@ -143,6 +145,20 @@ impl Config {
 
     pub(super) fn encoder(&self) -> Result<Option<Encoder>, ConfigError> {
         self.compression.for_grpc().map_err(|text| ConfigError::new("compression", text))
+    }
+
+    /// The client that `auth` refers to.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with its path below the exporter, and the Collector's text where it has one.
+    pub fn client_of(&self, authenticators: &Authenticators) -> Result<Option<AuthClient>, ConfigError> {
+        let client = auth::client(self.auth.as_ref(), "gRPC", &self.headers, authenticators)?;
+        let endpoint = Endpoint::parse(&self.endpoint, self.tls.insecure)?;
+        if client.is_some() && endpoint.is_exposed() {
+            let text = "transport: cannot send secure credentials on an insecure connection";
+            return Err(ConfigError::new("auth", text).with_hint("use TLS: remove tls::insecure and http://"));
+        }
+        Ok(client)
     }
 
     fn client(&self) -> Client<'_> {

@@ -1,6 +1,6 @@
 //! Where an `otlp_grpc` exporter sends to (checklist E7, E10).
 
-use crate::config::ConfigError;
+use crate::{config::ConfigError, net::listen::is_loopback};
 use http::uri::{Authority, Scheme};
 use std::path::PathBuf;
 
@@ -26,6 +26,15 @@ pub(super) enum Target {
 }
 
 impl Endpoint {
+    /// Whether what is sent goes in the clear to another machine.
+    pub(super) fn is_exposed(&self) -> bool {
+        self.scheme == Scheme::HTTP
+            && match &self.target {
+                Target::Name { host, .. } | Target::Address { host, .. } => !is_loopback(host),
+                Target::Socket(_) => false,
+            }
+    }
+
     /// Reads `host:port`, which may have one of the prefixes the Collector takes. `https://` means TLS and `http://`
     /// plaintext; otherwise `insecure` decides.
     pub(super) fn parse(text: &str, insecure: bool) -> Result<Self, ConfigError> {

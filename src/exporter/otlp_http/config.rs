@@ -2,20 +2,23 @@
 
 use super::endpoint::Endpoints;
 use crate::{
+    auth::{Authenticators, Client as AuthClient, Reference},
     compression::{Compression, Encoder},
     config::{
         ConfigError,
         types::{ByteSize, Duration, Opaque},
     },
     exporter::{
-        Later, TlsClient,
+        TlsClient, auth,
         client::{Connections, Pings, Protocol, Proxy},
         config::{Client, NoMiddlewares, Note, limit, timeout},
         headers::{Headers, Kind},
         queue::{MAX_REQUEST_BYTES, QueueConfig},
         retry::RetryConfig,
     },
+    net::listen::is_loopback,
 };
+use http::{Uri, uri::Scheme};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 /// `exporters: otlp_http:`, with the Collector's keys and defaults.
@@ -78,7 +81,8 @@ pub struct Config {
     pub write_buffer_size: Option<i64>,
     /// Only an empty list.
     pub middlewares: NoMiddlewares,
-    auth: Option<Later>,
+    /// The extension whose credential every request carries.
+    pub auth: Option<Reference>,
 }
 
 /// The Collector's `cookies`.
@@ -182,6 +186,14 @@ impl Config {
         self.encoder().map(|_| ())
     }
 
+    /// The client that `auth` refers to.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with its path below the exporter, and the Collector's text where it has one.
+    pub fn client_of(&self, authenticators: &Authenticators) -> Result<Option<AuthClient>, ConfigError> {
+        auth::client(self.auth.as_ref(), "HTTP", &self.headers, authenticators)
+    }
+
     fn client(&self) -> Client<'_> {
         Client {
             kind: Kind::Http,
@@ -205,6 +217,16 @@ impl Config {
             ),
         ];
         notes.into_iter().filter(|(given, _)| *given).map(|(_, note)| note).collect()
+    }
+
+    /// What is dangerous in this configuration, for the log.
+    pub fn warnings(&self) -> Vec<String> {
+        let Ok(endpoints) = Endpoints::of(self) else { return Vec::new() };
+        let exposed = |uri: &&Uri| uri.scheme() == Some(&Scheme::HTTP) && !is_loopback(uri.host().unwrap_or_default());
+        match self.auth.is_some() && endpoints.all().any(|uri| exposed(&uri)) {
+            true => vec!["auth: credentials are sent over connections that are not encrypted; use https://".to_owned()],
+            false => Vec::new(),
+        }
     }
 
     /// The configured proxy.

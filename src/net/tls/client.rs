@@ -210,6 +210,9 @@ impl Parties {
 }
 
 impl Reload for Parties {
+    const WHAT: &'static str = "TLS";
+    const FIRST: &'static str = "handshake";
+
     fn reload(&self) -> Result<(), ConfigError> {
         let (trusted, ours) = (self.plan.verifier()?, self.plan.identity()?);
         self.trusted.store(Arc::new(trusted));

@@ -178,6 +178,9 @@ pub(super) struct Server {
 }
 
 impl Reload for Server {
+    const WHAT: &'static str = "TLS";
+    const FIRST: &'static str = "handshake";
+
     fn reload(&self) -> Result<(), ConfigError> {
         self.current.store(Arc::new(self.plan.load()?));
         Ok(())

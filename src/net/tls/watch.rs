@@ -19,7 +19,12 @@ pub const DEFAULT_RELOAD_INTERVAL: Duration = Duration::from_secs(10);
 const LEAST_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Something made from files.
-pub(super) trait Reload: Send + Sync + 'static {
+pub(crate) trait Reload: Send + Sync + 'static {
+    /// What the files are for: what the log's sentences begin with.
+    const WHAT: &'static str;
+    /// What is the first to see changed files, such as `handshake`.
+    const FIRST: &'static str;
+
     /// Reads the files and uses them from now on; on an error nothing changes.
     fn reload(&self) -> Result<(), ConfigError>;
 }
@@ -27,20 +32,20 @@ pub(super) trait Reload: Send + Sync + 'static {
 /// The content of files, to see whether it changed. Content and not the time of change: links that are moved and files
 /// that are written twice within a tick of the clock are seen too.
 #[derive(Debug)]
-pub(super) struct Files {
+pub(crate) struct Files {
     paths: Vec<PathBuf>,
     seen: AtomicU64,
 }
 
 impl Files {
     /// Remembers what the files hold now; call it before reading them for use, so that no change is missed.
-    pub(super) fn now<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Self {
+    pub(crate) fn now<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Self {
         let paths: Vec<PathBuf> = paths.into_iter().map(Path::to_owned).collect();
         let seen = AtomicU64::new(digest(&paths));
         Files { paths, seen }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.paths.is_empty()
     }
 
@@ -65,7 +70,7 @@ fn digest(paths: &[PathBuf]) -> u64 {
 
 /// Watches `files` on behalf of `made` for as long as somebody else holds it. Zero means the default interval. Outside
 /// a runtime nothing is watched, because nothing can connect there either.
-pub(super) fn watch<R: Reload>(made: &Arc<R>, files: Files, interval: Duration) {
+pub(crate) fn watch<R: Reload>(made: &Arc<R>, files: Files, interval: Duration) {
     if files.is_empty() {
         return;
     }
@@ -83,16 +88,17 @@ pub(super) fn watch<R: Reload>(made: &Arc<R>, files: Files, interval: Duration) 
     });
 }
 
-fn look(made: &impl Reload, files: &Files) {
+fn look<R: Reload>(made: &R, files: &Files) {
+    let (what, first) = (R::WHAT, R::FIRST);
     if !files.changed() {
         return;
     }
     match made.reload() {
-        Ok(()) => tracing::info!(files = files.names(), "TLS: changed files are in use from the next handshake on"),
+        Ok(()) => tracing::info!(files = files.names(), "{what}: changed files are in use from the next {first} on"),
         Err(error) => tracing::warn!(
             files = files.names(),
             %error,
-            "TLS: changed files cannot be used; what was in use stays until they change again"
+            "{what}: changed files cannot be used; what was in use stays until they change again"
         ),
     }
 }

@@ -72,7 +72,13 @@ impl Stage for Refusing {
 
 #[test]
 fn a_measured_stage_is_the_stage() {
-    let origin = Origin { receiver: "r".into(), transport: Transport::Grpc, peer: None, metadata: Metadata::default() };
+    let origin = Origin {
+        receiver: "r".into(),
+        transport: Transport::Grpc,
+        peer: None,
+        metadata: Metadata::default(),
+        principal: None,
+    };
     let request = Request::read(Signal::Logs, payload().bytes, origin, &Bounds::default()).unwrap();
     let measured = MeasuredStage::new(Arc::new(Refusing), "logs", Signal::Logs);
     assert_eq!(measured.id(), "refusing");
