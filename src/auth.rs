@@ -11,6 +11,8 @@ mod bearer;
 mod checks;
 mod digest;
 mod htpasswd;
+#[cfg(test)]
+mod tests;
 
 pub use basic::{ClientAuth, Config as BasicConfig, Htpasswd};
 pub use bearer::{Config as BearerConfig, FileRetry};
@@ -67,7 +69,7 @@ pub enum Method {
 pub enum Denied {
     /// There is no credential.
     #[error("missing or empty authorization header: {0}")]
-    Missing(HeaderName),
+    Missing(Arc<str>),
     /// There is more than one, and which of them counts is not for us to guess.
     #[error("more than one credential in the request")]
     Several,

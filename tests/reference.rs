@@ -35,6 +35,8 @@ fn base() -> Value {
             "otlp_grpc" => json!({"endpoint": "localhost:14317", "tls": {"insecure": true}}),
             "otlp_http" => json!({"endpoint": "http://localhost:14318"}),
             "file" => json!({"path": "out.jsonl"}),
+            "basicauth" => json!({"htpasswd": {"inline": "user:password"}}),
+            "bearertokenauth" => json!({"token": "a-token"}),
             _ => json!({}),
         };
         ((*kind).to_owned(), needed)

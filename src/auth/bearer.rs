@@ -79,6 +79,8 @@ const NOT_FOR_TOKENS: [&str; 10] = [
 pub(super) struct Tokens {
     principal: Arc<Principal>,
     header: HeaderName,
+    /// As it is written.
+    header_text: Arc<str>,
     scheme: String,
     challenge: HeaderValue,
     source: Source,
@@ -115,6 +117,7 @@ impl Tokens {
         Ok(Tokens {
             principal: Arc::new(principal),
             header: config.header()?,
+            header_text: config.header.as_str().into(),
             scheme: config.scheme()?.to_owned(),
             challenge: config.challenge(),
             source,
@@ -152,7 +155,7 @@ impl Tokens {
     /// Who shows this value of the header. A scheme's case does not matter (RFC 9110, section 11.1).
     pub(super) fn check(&self, value: &[u8]) -> Result<Arc<Principal>, Denied> {
         if value.is_empty() {
-            return Err(Denied::Missing(self.header.clone()));
+            return Err(Denied::Missing(self.header_text.clone()));
         }
         if value.len() > MAX_CREDENTIAL {
             return Err(Denied::Token);

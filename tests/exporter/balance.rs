@@ -47,6 +47,7 @@ fn sender(resolver: &Arc<Names>, more: Value) -> otlp_grpc::OtlpGrpc {
         proxies: ProxyEnvironment::default(),
         resolver: resolver.clone(),
         resolve_interval: Duration::ZERO,
+        ..Surroundings::of_process()
     };
     otlp_grpc::OtlpGrpc::within(&serde_json::from_value(config).unwrap(), &surroundings).unwrap()
 }

@@ -3,6 +3,7 @@
 
 mod agent;
 mod answers;
+mod auth;
 mod backend;
 mod balance;
 mod grpc;

@@ -151,6 +151,7 @@ fn surroundings(pairs: &[(&str, String)]) -> Surroundings {
         proxies: ProxyEnvironment::of(|name| pairs.iter().find(|(key, _)| *key == name).map(|pair| pair.1.clone())),
         resolver: Arc::new(SystemResolver),
         resolve_interval: Duration::ZERO,
+        ..Surroundings::of_process()
     }
 }
 

@@ -13,6 +13,12 @@ fn read(yaml: &str) -> Result<(Config, Settings), String> {
     Ok((config, settings))
 }
 
+/// The notes on a section, whatever it refers to.
+fn read_notes(yaml: &str) -> Vec<String> {
+    let document = load(&[Source::Yaml(format!("receivers: {{otlp: {yaml}}}").into())], &[]).unwrap().document;
+    document.section::<Config>(&["receivers", "otlp"]).unwrap().notes()
+}
+
 fn settings(yaml: &str) -> Settings {
     read(yaml).unwrap().1
 }
@@ -123,16 +129,44 @@ fn room_grows_with_the_largest_request() {
 }
 
 #[test]
-fn what_comes_later_says_so_by_name() {
-    for (protocol, key, value) in [("grpc", "auth", "{authenticator: x}"), ("http", "auth", "{}")] {
+fn an_authenticator_has_to_be_there() {
+    let under = |protocol: &str, value: &str| {
+        let read = read(&format!("{{protocols: {{{protocol}: {{auth: {value}}}}}}}")).unwrap_err();
+        read.strip_prefix(&format!("receivers::otlp::protocols::{protocol}::auth: ")).expect("the path").to_owned()
+    };
+    for protocol in ["grpc", "http"] {
         assert_eq!(
-            read(&format!("{{protocols: {{{protocol}: {{{key}: {value}}}}}}}")).unwrap_err(),
-            format!(
-                "receivers::otlp::protocols::{protocol}::{key}: this key of the Collector is not supported by this version \
-                 of tracegate; remove it"
-            )
+            under(protocol, "{authenticator: oidc/people}"),
+            "failed to resolve authenticator \"oidc/people\": authenticator not found (configure it under extensions and \
+             list it in service::extensions)"
         );
+        assert!(under(protocol, "{authentikator: x}").starts_with("'auth' has invalid keys: authentikator"));
+        assert!(under(protocol, "{}").contains("authenticator"));
     }
+    assert!(
+        under("grpc", "{authenticator: x, request_params: [a]}").starts_with("'auth' has invalid keys: request_params")
+    );
+}
+
+#[test]
+fn a_server_that_many_reach_is_told_to_encrypt_credentials() {
+    let notes = |yaml: &str| read_notes(&format!("{{protocols: {{{yaml}}}}}"));
+    let said = "protocols::grpc::auth: credentials come in over connections that are not encrypted; set tls";
+    assert_eq!(notes("grpc: {endpoint: '0.0.0.0:4317', auth: {authenticator: x}}"), [said]);
+    for quiet in [
+        "grpc: {auth: {authenticator: x}}",
+        "grpc: {endpoint: 'localhost:4317', auth: {authenticator: x}}",
+        "grpc: {endpoint: '[::1]:4317', auth: {authenticator: x}}",
+        "grpc: {endpoint: '0.0.0.0:4317'}",
+        "grpc: {endpoint: /run/a.sock, transport: unix, auth: {authenticator: x}}",
+        "http: {endpoint: '0.0.0.0:4318', auth: {authenticator: x}, tls: {cert_file: a, key_file: b}}",
+    ] {
+        assert_eq!(notes(quiet), [""; 0], "{quiet}");
+    }
+}
+
+#[test]
+fn there_is_no_middleware() {
     for protocol in ["grpc", "http"] {
         let error = read(&format!("{{protocols: {{{protocol}: {{middlewares: [{{id: limits}}]}}}}}}")).unwrap_err();
         assert_eq!(
