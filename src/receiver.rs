@@ -130,14 +130,21 @@ impl Receiver {
     /// [`StartError`] when an endpoint cannot be listened on or a certificate cannot be used; nothing new is left
     /// listening then.
     pub async fn bind(id: &str, settings: &Settings, previous: &[&Receiver]) -> Result<Bound, StartError> {
-        let open: Vec<&Listening> =
-            previous.iter().flat_map(|previous| [&previous.grpc, &previous.http]).flatten().collect();
+        let grpcs = previous.iter().filter_map(|previous| previous.grpc.as_ref());
+        let https = previous.iter().filter_map(|previous| previous.http.as_ref());
+        // Its own protocol's first: where both say port 0 they are not the same port.
+        let open_to_grpc: Vec<&Listening> = grpcs.clone().chain(https.clone()).collect();
+        let open_to_http: Vec<&Listening> = https.chain(grpcs).collect();
         let grpc = match &settings.grpc {
-            Some(grpc) => Some(listen(id, "grpc", grpc.transport, &grpc.endpoint, grpc.tls.as_ref(), &open).await?),
+            Some(grpc) => {
+                Some(listen(id, "grpc", grpc.transport, &grpc.endpoint, grpc.tls.as_ref(), &open_to_grpc).await?)
+            }
             None => None,
         };
         let http = match &settings.http {
-            Some(http) => Some(listen(id, "http", http.transport, &http.endpoint, http.tls.as_ref(), &open).await?),
+            Some(http) => {
+                Some(listen(id, "http", http.transport, &http.endpoint, http.tls.as_ref(), &open_to_http).await?)
+            }
             None => None,
         };
         Ok(Bound { id: id.to_owned(), settings: settings.clone(), grpc, http })
