@@ -5,6 +5,7 @@
 //! means two things: `snappy` over HTTP is one raw block, `snappy` over gRPC is the framing format. A block can never
 //! begin like a frame, so [`Decoder`] reads both under both names; an encoder must choose.
 
+use crate::config::named;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 mod decode;
@@ -122,10 +123,9 @@ impl<'de> Deserialize<'de> for Compression {
         if matches!(name.as_str(), "" | "none") {
             return Ok(Compression::None);
         }
-        // The Collector shows the value here; configured values are not shown, any may be a secret.
         Algorithm::named(&name).map(Compression::By).ok_or_else(|| {
             let known = Algorithm::ALL.map(Algorithm::name).join(", ");
-            D::Error::custom(format_args!("unsupported compression type; use {known} or none"))
+            D::Error::custom(format_args!("unsupported compression type{}; use {known} or none", named(&name)))
         })
     }
 }

@@ -22,7 +22,7 @@ pub mod types;
 mod yaml;
 
 pub use document::Document;
-pub use error::ConfigError;
+pub use error::{ConfigError, named};
 pub use id::ComponentId;
 pub use layout::{Advice, Alias, Kinds, Layout, Pipeline, PipelineId, Section, Signal};
 pub use map_list::MapList;

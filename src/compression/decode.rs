@@ -24,8 +24,8 @@ const SNAPPY_RATIO: usize = 22;
 /// The data is not what its name says, or it is cut.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Damaged {
-    /// It does not decompress.
-    #[error("the compressed body is damaged after {0} bytes or more")]
+    /// It does not decompress; this many bytes came out before that shows.
+    #[error("the compressed body {}", damage(*.0))]
     After(usize),
     /// There are bytes behind its end.
     #[error("the compressed body is followed by something else")]
@@ -33,6 +33,13 @@ pub enum Damaged {
     /// A zstd frame wants more memory than it may have.
     #[error("the zstd frame asks for a window of more than {MAX_WINDOW_BYTES} bytes; compress with a lower level")]
     Window,
+}
+
+fn damage(made: usize) -> String {
+    match made {
+        0 => "is damaged, or not compressed as its encoding says".to_owned(),
+        _ => format!("is damaged behind the first {made} bytes of its content"),
+    }
 }
 
 /// Compressed data and how far it has been read.

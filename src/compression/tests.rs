@@ -135,6 +135,8 @@ fn a_snappy_block_that_announces_more_than_it_can_hold_is_refused_before_anythin
     let block = Bytes::from_static(&[0x80, 0x80, 0x80, 0x20, 0x00, b'a']);
     assert_eq!(snap::raw::decompress_len(&block).unwrap(), 64 << 20);
     assert_eq!(Decoder::new(Algorithm::Snappy, block).err(), Some(Damaged::After(0)));
+    assert_eq!(Damaged::After(0).to_string(), "the compressed body is damaged, or not compressed as its encoding says");
+    assert_eq!(Damaged::After(7).to_string(), "the compressed body is damaged behind the first 7 bytes of its content");
     // The best there is stays possible.
     let zeros = vec![0; 1 << 20];
     assert_eq!(unpacked(Algorithm::Snappy, packed(Algorithm::Snappy, &zeros)).unwrap(), zeros);
@@ -191,10 +193,10 @@ fn names_are_the_collectors() {
         assert_eq!(parse(algorithm.name()).unwrap().encoding(), Some(algorithm.name()));
     }
     assert_eq!(Compression::default().encoding(), Some("gzip"));
-    assert_eq!(
-        parse("hunter2").unwrap_err().to_string(),
-        "unsupported compression type; use gzip, zstd, zlib, snappy, deflate, lz4, x-snappy-framed or none"
-    );
+    let error = |name: &str| parse(name).unwrap_err().to_string();
+    let known = "use gzip, zstd, zlib, snappy, deflate, lz4, x-snappy-framed or none";
+    assert_eq!(error("brotli"), format!("unsupported compression type \"brotli\"; {known}"));
+    assert_eq!(error("correct horse battery"), format!("unsupported compression type; {known}"));
 }
 
 #[test]

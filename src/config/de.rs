@@ -1,7 +1,7 @@
 //! Reads a node into a type through serde, with errors that know their YAML path and never say a value.
 
 use super::{
-    error::{ConfigError, choices, join},
+    error::{ConfigError, choices, join, named},
     node::{Node, Value},
 };
 use serde::de::{
@@ -107,8 +107,8 @@ impl de::Error for Failure {
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        let shown: String = variant.chars().take(40).collect();
-        Self { hint: Some(choices(variant, expected, "values")), ..Self::new(format!("invalid value \"{shown}\"")) }
+        let message = format!("invalid value{}", named(variant));
+        Self { hint: Some(choices(variant, expected, "values")), ..Self::new(message) }
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {

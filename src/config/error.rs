@@ -61,6 +61,16 @@ impl fmt::Display for ConfigError {
     }
 }
 
+/// A value that is none of an enumeration's choices as errors show it: behind a space and in quotes if it is a short
+/// word, else nothing, because a secret may stand in the wrong place.
+pub fn named(value: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    match value.bytes().all(plain) && (1..=16).contains(&value.len()) {
+        true => format!(" \"{value}\""),
+        false => String::new(),
+    }
+}
+
 /// Joins keys the way the Collector writes a path.
 pub(super) fn join<S: AsRef<str>>(path: &[S]) -> String {
     path.iter().map(AsRef::as_ref).collect::<Vec<_>>().join("::")
@@ -108,6 +118,15 @@ mod tests {
         let error = ConfigError::at(&["a", "b"], "it\nis\u{1b}[31m wrong").with_hint("do\tthis");
         assert_eq!(error.to_string(), "a::b: it\\nis\\u{1b}[31m wrong (do\\tthis)");
         assert_eq!(ConfigError::new("", "no").to_string(), "no");
+    }
+
+    #[test]
+    fn only_a_short_word_is_named() {
+        assert_eq!(named("brotli"), " \"brotli\"");
+        assert_eq!(named("x-snappy-framed"), " \"x-snappy-framed\"");
+        for hidden in ["", "two words", "AKIAIOSFODNN7EXAMPLE", "é", "a\"b", "user:pass"] {
+            assert_eq!(named(hidden), "", "{hidden}");
+        }
     }
 
     #[test]

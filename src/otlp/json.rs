@@ -26,7 +26,7 @@ pub struct JsonError {
 
 /// Converts an OTLP/JSON export request to protobuf. Lenient as the Collector is: numbers as strings, enum names,
 /// `snake_case` keys, any case of hex; unknown fields are ignored, `null` means absent (an empty message or value in a
-/// list). Base64 may be of the standard or the URL alphabet, with or without padding.
+/// list, an empty request where it is all). Base64 may be of the standard or the URL alphabet, with or without padding.
 ///
 /// Strings may hold what is no UTF-8, as in protobuf; half a surrogate pair becomes U+FFFD. Where a name stands twice
 /// in an object, both are written: a later one wins, as the decoder has it.

@@ -13,7 +13,7 @@ use crate::{
     auth::{Authenticators, Reference},
     compression::Algorithm,
     config::{
-        ComponentId, ConfigError, MapList,
+        ComponentId, ConfigError, MapList, named,
         types::{ByteSize, Duration, present},
     },
     net::{Transport, listen::is_loopback, tls::TlsServer},
@@ -409,7 +409,8 @@ impl Http {
                 None if name.is_empty() => {}
                 None => {
                     let supported = Algorithm::ALL.map(Algorithm::name).join(", ");
-                    return Err(ConfigError::new("compression_algorithms", "unsupported compression algorithm")
+                    let message = format!("unsupported compression algorithm{}", named(name));
+                    return Err(ConfigError::new("compression_algorithms", message)
                         .with_hint(format!("supported: {supported}; [] for none")));
                 }
             }

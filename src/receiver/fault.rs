@@ -108,10 +108,12 @@ impl Fault {
         Fault::Refused(Refusal::Internal(what.to_owned()))
     }
 
-    /// An encoding tracegate does not read. The name comes from the client, so it is shown only if it is a short token.
+    /// An encoding tracegate does not read, or a list of several. It comes from the client, so it is shown only if it is
+    /// short and made of tokens.
     pub(super) fn encoding(name: &[u8]) -> Self {
         let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-        let fit = !name.is_empty() && name.len() <= 32 && name.iter().all(plain);
+        let token = |part: &[u8]| !part.is_empty() && part.iter().all(plain);
+        let fit = name.len() <= 32 && name.split(|&b| b == b',').all(|part| token(part.trim_ascii()));
         Fault::Encoding(fit.then(|| String::from_utf8_lossy(name).into_owned()))
     }
 
@@ -188,9 +190,10 @@ mod tests {
     }
 
     #[test]
-    fn an_encoding_is_named_only_if_it_is_a_short_token() {
+    fn an_encoding_is_named_only_if_it_is_short_and_made_of_tokens() {
         assert_eq!(Fault::encoding(b"br").message(), "unsupported Content-Encoding: br");
-        for bad in [&b""[..], b"a b", b"\xff", b"<script>", &[b'a'; 33]] {
+        assert_eq!(Fault::encoding(b"gzip, gzip").message(), "unsupported Content-Encoding: gzip, gzip");
+        for bad in [&b""[..], b"a b", b"a,", b",", b"a, b c", b"\xff", b"<script>", &[b'a'; 33]] {
             assert_eq!(Fault::encoding(bad).message(), "unsupported Content-Encoding");
         }
     }

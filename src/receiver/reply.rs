@@ -34,11 +34,16 @@ pub(super) fn with_trailers(bytes: Bytes, trailers: HeaderMap) -> Reply {
     Full::new(bytes).with_trailers(std::future::ready(Some(Ok(trailers)))).boxed_unsync()
 }
 
-/// An answer in plain text, for clients that do not speak OTLP.
+/// An answer in plain text, for clients that do not speak OTLP. As the Collector has it, a 404 alone says its charset and
+/// ends with a line feed.
 pub(super) fn plain(status: StatusCode, text: &'static str) -> Response<Reply> {
+    let (kind, text) = match status {
+        StatusCode::NOT_FOUND => ("text/plain; charset=utf-8", Bytes::from(format!("{text}\n"))),
+        _ => ("text/plain", Bytes::from_static(text.as_bytes())),
+    };
     let mut response = Response::new(full(text));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }
 

@@ -380,7 +380,8 @@ fn what_is_no_json_is_refused_with_its_place() {
     assert_eq!(refused(""), ("not JSON: EOF while parsing a value".into(), 1, 0, root()));
     assert_eq!(refused("{} {}"), ("not JSON: trailing characters".into(), 1, 4, root()));
     assert_eq!(refused("[]").0, "expected an object");
-    assert_eq!(refused("null").0, "expected an object");
+    assert_eq!(refused("null {}"), ("expected an object".into(), 1, 4, root()));
+    assert_eq!(read(Signal::Traces, " null\n").unwrap(), read(Signal::Traces, "{}").unwrap());
     assert_eq!(
         refused("{\"resourceSpans\":\n [}"),
         ("not JSON: expected value".into(), 2, 3, "resourceSpans[0]".into())

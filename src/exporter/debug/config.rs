@@ -1,7 +1,7 @@
 //! The Collector's `debug` exporter in YAML.
 
 use crate::{
-    config::ConfigError,
+    config::{ConfigError, named},
     exporter::{Note, queue::QueueConfig},
 };
 use serde::{Deserialize, Deserializer, de::Error as _};
@@ -50,11 +50,15 @@ pub enum Verbosity {
 
 impl<'de> Deserialize<'de> for Verbosity {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match String::deserialize(deserializer)?.to_ascii_lowercase().as_str() {
+        let name = String::deserialize(deserializer)?;
+        match name.to_ascii_lowercase().as_str() {
             "basic" => Ok(Verbosity::Basic),
             "normal" => Ok(Verbosity::Normal),
             "detailed" => Ok(Verbosity::Detailed),
-            _ => Err(D::Error::custom("verbosity level is not supported; use basic, normal or detailed")),
+            _ => Err(D::Error::custom(format_args!(
+                "verbosity level{} is not supported; use basic, normal or detailed",
+                named(&name)
+            ))),
         }
     }
 }
@@ -101,7 +105,10 @@ mod tests {
         let read = |value| serde_json::from_value::<Config>(value);
         assert_eq!(read(json!({})).unwrap(), Config::default());
         assert_eq!(read(json!({"verbosity": "detailed"})).unwrap().verbosity, Verbosity::Detailed);
-        assert!(read(json!({"verbosity": "loud"})).is_err());
+        let error = |value: &str| read(json!({ "verbosity": value })).unwrap_err().to_string();
+        assert_eq!(error("loud"), "verbosity level \"loud\" is not supported; use basic, normal or detailed");
+        let misplaced = "sk-live-51H8xkqYvT0m";
+        assert!(!error(misplaced).contains(misplaced));
         let error = |value| read(value).unwrap().validate().unwrap_err().to_string();
         assert_eq!(
             error(json!({"output_paths": ["stdout"]})),

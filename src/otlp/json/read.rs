@@ -20,6 +20,10 @@ const MAX_LENGTH: usize = u32::MAX as usize / 5;
 
 pub(super) fn request(signal: Signal, json: &[u8], bounds: &Bounds) -> Result<Vec<u8>, JsonError> {
     let message = Msg::request(signal);
+    // As the Collector has it, and as everywhere below: absent.
+    if json.trim_ascii() == b"null" {
+        return Ok(Vec::new());
+    }
     let mut reader = Reader::new(json.len(), bounds, signal);
     if json.len() > MAX_LENGTH {
         let what = format!("{} bytes are more than one request may have", json.len());

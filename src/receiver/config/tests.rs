@@ -256,7 +256,7 @@ fn what_is_wrong_says_where() {
         ("http: {max_request_body_size: -1}", "http::max_request_body_size: a size must not be negative"),
         (
             "http: {compression_algorithms: [rot13]}",
-            "http::compression_algorithms: unsupported compression algorithm (supported: gzip, zstd, zlib, snappy, deflate, lz4, x-snappy-framed; [] for none)",
+            "http::compression_algorithms: unsupported compression algorithm \"rot13\" (supported: gzip, zstd, zlib, snappy, deflate, lz4, x-snappy-framed; [] for none)",
         ),
         (
             "http: {response_headers: [{name: a, value: b}, {name: A, value: c}]}",
