@@ -123,7 +123,7 @@ fn wrong_telemetry_is_one_line_with_its_path() {
         ),
         (
             "{metrics: {readers: [{periodic: {exporter: {otlp: {}}}}]}}",
-            "service::telemetry::metrics: periodic readers are not supported: use a pull reader and scrape it",
+            "service::telemetry::metrics: periodic: unsupported protocol: use grpc or http/protobuf",
         ),
         (
             "{metrics: {readers: [{pull: {exporter: {prometheus: {port: 70000}}}}]}}",
