@@ -146,3 +146,37 @@ fn extensions(
     }
     Ok((ports, authenticators))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// With these tokens for the receiver and for the exporter.
+    fn read(inward: &str, outward: &str) -> Blueprint {
+        let yaml = format!(
+            "{{extensions: {{bearertokenauth/in: {{token: {inward}}}, bearertokenauth/out: {{token: {outward}}}}}, \
+             receivers: {{otlp: {{protocols: {{http: {{auth: {{authenticator: bearertokenauth/in}}}}}}}}, \
+               otlp/grpc: {{protocols: {{grpc: {{auth: {{authenticator: ' bearertokenauth/in '}}}}}}}}, \
+               otlp/open: {{protocols: {{http: }}}}}}, \
+             exporters: {{otlp_http: {{endpoint: 'http://localhost:1', auth: {{authenticator: bearertokenauth/out}}}}, \
+               nop: }}, \
+             service: {{extensions: [bearertokenauth/in, bearertokenauth/out], \
+               pipelines: {{traces: {{receivers: [otlp, otlp/grpc, otlp/open], exporters: [otlp_http, nop]}}}}}}}}"
+        );
+        Blueprint::read(&[Source::Yaml(yaml)], &[]).unwrap()
+    }
+
+    #[test]
+    fn what_refers_to_another_authenticator_is_not_the_same() {
+        let now = read("a", "b");
+        let same = |next: &Blueprint| {
+            let of = |section, id: &str| now.has_same(next, section, &id.parse().unwrap());
+            let receivers = ["otlp", "otlp/grpc", "otlp/open"].map(|id| of(Section::Receivers, id));
+            (receivers, ["otlp_http", "nop"].map(|id| of(Section::Exporters, id)))
+        };
+        assert_eq!(same(&read("a", "b")), ([true; 3], [true; 2]));
+        assert_eq!(same(&read("c", "b")), ([false, false, true], [true; 2]));
+        assert_eq!(same(&read("a", "c")), ([true; 3], [false, true]));
+    }
+}

@@ -112,7 +112,7 @@ pub enum Configured {
 #[derive(Clone, Debug)]
 pub enum Extension {
     /// `health_check`
-    HealthCheck(HealthCheck),
+    HealthCheck(Box<HealthCheck>),
     /// `zpages`
     Zpages(Zpages),
 }
@@ -151,7 +151,7 @@ impl Extension {
     /// Serves it; `running` is what `zpages` shows. Must be called within a Tokio runtime.
     pub fn serve(self, listening: Listening, health: &Health, running: &Arc<ArcSwap<Running>>) -> Port {
         match self {
-            Extension::HealthCheck(config) => Port::health_check(listening, config, health),
+            Extension::HealthCheck(config) => Port::health_check(listening, *config, health),
             Extension::Zpages(_) => Port::zpages(listening, running.clone(), health),
         }
     }
@@ -176,7 +176,7 @@ pub fn extension(document: &Document, id: &ComponentId) -> Result<Configured, Co
         Some("health_check") => {
             let config: HealthCheck = document.section(&path)?;
             let check = |config: &HealthCheck| config.tls.as_ref().map_or(Ok(()), TlsServer::validate);
-            checked(&path, config, check).map(|config| Configured::Port(Extension::HealthCheck(config)))
+            checked(&path, config, check).map(|config| Configured::Port(Extension::HealthCheck(Box::new(config))))
         }
         Some("pprof") => document.section(&path).map(|_: Pprof| Configured::Nothing),
         Some("zpages") => Ok(Configured::Port(Extension::Zpages(document.section(&path)?))),

@@ -15,7 +15,7 @@ fn read(yaml: &str) -> Result<(Config, Settings), String> {
 
 /// The notes on a section, whatever it refers to.
 fn read_notes(yaml: &str) -> Vec<String> {
-    let document = load(&[Source::Yaml(format!("receivers: {{otlp: {yaml}}}").into())], &[]).unwrap().document;
+    let document = load(&[Source::Yaml(format!("receivers: {{otlp: {yaml}}}"))], &[]).unwrap().document;
     document.section::<Config>(&["receivers", "otlp"]).unwrap().notes()
 }
 
@@ -132,7 +132,7 @@ fn room_grows_with_the_largest_request() {
 fn an_authenticator_has_to_be_there() {
     let under = |protocol: &str, value: &str| {
         let read = read(&format!("{{protocols: {{{protocol}: {{auth: {value}}}}}}}")).unwrap_err();
-        read.strip_prefix(&format!("receivers::otlp::protocols::{protocol}::auth: ")).expect("the path").to_owned()
+        read.strip_prefix(&format!("receivers::otlp::protocols::{protocol}::auth: ")).unwrap().to_owned()
     };
     for protocol in ["grpc", "http"] {
         assert_eq!(
