@@ -13,7 +13,7 @@ pub mod metadata;
 pub mod plan;
 pub mod request;
 
-pub use admission::{Budget, Full, Permit, Sizer};
+pub use admission::{Budget, Full, Holder, Permit, Sizer};
 pub use delivery::{Delivered, Delivery, Piece, Queued, Reply, Undelivered};
 pub use gateway::{Gateway, Pipeline, Stage};
 pub use metadata::Metadata;

@@ -5,7 +5,7 @@ use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
-use tokio::sync::{Notify, futures::OwnedNotified};
+use tokio::sync::{Notify, futures::OwnedNotified, watch};
 
 /// A bounded amount of room, shared by everyone who holds a clone.
 #[derive(Clone, Debug)]
@@ -26,6 +26,18 @@ struct Room {
     closed: AtomicBool,
     /// The process stops, see [`Budget::stop_waiting`].
     stopping: Notify,
+    /// Those who keep requests back, see [`Budget::holder`].
+    holders: watch::Sender<usize>,
+}
+
+/// Somebody who keeps requests with a permit back for a while, in front of the queue.
+#[derive(Debug)]
+pub struct Holder(Arc<Room>);
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        self.0.holders.send_modify(|holders| *holders -= 1);
+    }
 }
 
 /// What sizes are counted in.
@@ -120,6 +132,7 @@ impl Budget {
             freed: Arc::default(),
             closed: AtomicBool::new(false),
             stopping: Notify::new(),
+            holders: watch::Sender::new(0),
         }))
     }
 
@@ -249,6 +262,20 @@ impl Budget {
         if !self.has_stopped_waiting() {
             stopping.await;
         }
+    }
+
+    /// Enters somebody who keeps requests back until [`Budget::stop_waiting`]; dropped when nothing is kept any more.
+    #[must_use]
+    pub fn holder(&self) -> Holder {
+        self.0.holders.send_modify(|holders| *holders += 1);
+        Holder(self.0.clone())
+    }
+
+    /// Resolves when nobody keeps requests back. A queue that closes earlier loses them.
+    pub async fn handed_over(&self) {
+        let mut holders = self.0.holders.subscribe();
+        // The sender lives as long as this budget.
+        let _none = holders.wait_for(|holders| *holders == 0).await;
     }
 
     /// Whether [`Budget::stop_waiting`] was called.

@@ -10,7 +10,7 @@
 use crate::{
     config::types::Duration,
     pipeline::{
-        Budget, Destination, OnFull, Payload, Permit, Plan, Queued, Refusal, Request, Stage,
+        Budget, Destination, Holder, OnFull, Payload, Permit, Plan, Queued, Refusal, Request, Stage,
         gather::{Batching, Closed, Gather, Partition, Trigger},
     },
     telemetry::BatchMetrics,
@@ -141,6 +141,7 @@ impl Batch {
             destination,
             gather: Mutex::new(Gather::new(self.batching, self.keys.clone())),
             opened: opened.clone(),
+            holder: Mutex::new(Some(budget.holder())),
             metrics: first.then(|| self.metrics.clone()),
         });
         tokio::spawn(keep_time(Arc::downgrade(&batched), opened, budget));
@@ -178,6 +179,8 @@ struct Batched {
     gather: Mutex<Gather<Queued>>,
     /// A batch was opened and its time runs, or this goes.
     opened: Arc<Notify>,
+    /// Keeps the exporter's queue open until the last batch was handed over.
+    holder: Mutex<Option<Holder>>,
     metrics: Option<BatchMetrics>,
 }
 
@@ -214,6 +217,12 @@ impl Batched {
         let mut closed = Vec::new();
         locked(&self.gather).close_all(&mut |batch| closed.push(batch));
         self.hand_over(closed);
+    }
+
+    /// The last flush: from here on nothing is kept back.
+    fn finish(&self) {
+        self.flush();
+        drop(locked(&self.holder).take());
     }
 
     fn hand_over(&self, closed: Vec<Closed<Queued>>) {
@@ -292,7 +301,7 @@ async fn keep_time(batched: Weak<Batched>, opened: Arc<Notify>, budget: Budget) 
         };
         tokio::select! {
             () = due => {}
-            () = &mut stopped => return batched.upgrade().iter().for_each(|batched| batched.flush()),
+            () = &mut stopped => return batched.upgrade().iter().for_each(|batched| batched.finish()),
         }
     }
 }

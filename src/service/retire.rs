@@ -50,11 +50,16 @@ pub async fn drain_receivers(receivers: impl IntoIterator<Item = Receiver>, dead
     while draining.join_next().await.is_some() {}
 }
 
-/// Sends what is queued; answers how many items were given up.
+/// Sends what is queued, and what batches in front of the queues hold; answers how many items were given up.
 pub async fn drain_exporters(exporters: impl IntoIterator<Item = Arc<dyn Destination>>, deadline: Instant) -> u64 {
     let mut draining = JoinSet::new();
     for destination in exporters {
-        draining.spawn(async move { (destination.drain(deadline).await, destination.id().to_owned()) });
+        draining.spawn(async move {
+            destination.stop_waiting();
+            let handed_over = destination.budget().handed_over();
+            let _too_slow = tokio::time::timeout_at(deadline.into(), handed_over).await;
+            (destination.drain(deadline).await, destination.id().to_owned())
+        });
     }
     let mut given_up = 0;
     while let Some(drained) = draining.join_next().await {
@@ -65,4 +70,62 @@ pub async fn drain_exporters(exporters: impl IntoIterator<Item = Arc<dyn Destina
         given_up += items;
     }
     given_up
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::{
+        otlp::Signal,
+        pipeline::{Budget, Metadata, Payload, Permit},
+        processor::batch::{Batch, Config},
+    };
+    use std::{
+        future::Future,
+        pin::Pin,
+        sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    };
+
+    /// Counts what comes before it is drained.
+    struct Queue {
+        budget: Budget,
+        closed: AtomicBool,
+        taken: AtomicU64,
+    }
+
+    impl Destination for Queue {
+        fn id(&self) -> &str {
+            "queue"
+        }
+
+        fn budget(&self) -> &Budget {
+            &self.budget
+        }
+
+        fn enqueue(&self, _: Permit, payload: Payload) {
+            if !self.closed.load(Ordering::SeqCst) {
+                self.taken.fetch_add(payload.count, Ordering::SeqCst);
+            }
+        }
+
+        fn drain(&self, _: Instant) -> Pin<Box<dyn Future<Output = u64> + Send + '_>> {
+            self.closed.store(true, Ordering::SeqCst);
+            Box::pin(std::future::ready(0))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_queue_closes_after_the_batches_in_front_of_it_were_handed_over() {
+        let (closed, taken) = (AtomicBool::new(false), AtomicU64::new(0));
+        let queue = Arc::new(Queue { budget: Budget::new(100, 10), closed, taken });
+        let batched = Batch::new("batch", &Config::default()).unwrap().in_front_of(queue.clone(), true);
+        let payload =
+            Payload { signal: Signal::Traces, bytes: vec![0; 10].into(), count: 1, metadata: Metadata::default() };
+        batched.enqueue(queue.budget.try_reserve_items(10, 1).unwrap(), payload);
+        assert_eq!(queue.taken.load(Ordering::SeqCst), 0, "it waits for others");
+        drain_exporters([queue.clone() as Arc<dyn Destination>], Instant::now() + PATIENCE).await;
+        assert_eq!(queue.taken.load(Ordering::SeqCst), 1, "acknowledged, so not lost");
+        drop(batched);
+    }
 }
