@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// Renames a file that is full.
+/// Renames a file that is full. One that is not there any more need not be.
 pub(super) fn set_aside(path: &Path, now: SystemTime) -> io::Result<()> {
     let millisecond = Duration::from_millis(1);
     // Two files may be full within a millisecond; a name that is taken is not written over.
@@ -19,7 +19,11 @@ pub(super) fn set_aside(path: &Path, now: SystemTime) -> io::Result<()> {
         }
         name = aside(path, now + millisecond * later);
     }
-    fs::rename(path, name)
+    match fs::rename(path, name) {
+        // Somebody took it away, or the new file could not be made after the last rename.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        renamed => renamed,
+    }
 }
 
 /// Removes files that were set aside too long ago, or before enough others.
