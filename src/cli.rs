@@ -51,7 +51,7 @@ enum Command {
 }
 
 /// What to run.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 struct RunArgs {
     #[command(flatten)]
     config: ConfigArgs,
@@ -62,7 +62,7 @@ struct RunArgs {
 }
 
 /// Where the configuration comes from.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 struct ConfigArgs {
     /// Configuration in the OpenTelemetry Collector's YAML: a path, or file:PATH, env:NAME, yaml:TEXT.
     /// Several are merged, later ones win. Without any, the built-in default

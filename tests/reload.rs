@@ -158,3 +158,15 @@ fn nothing_is_lost_and_nobody_is_refused_while_it_reloads() {
         assert_eq!(written.matches(name.as_str()).count(), 1, "{name}");
     }
 }
+
+#[test]
+fn a_reload_that_reads_a_pipe_nobody_writes_to_does_not_hold_up_the_stop() {
+    let mut reloaded = Reloaded::start(&config("", "a.json"));
+    let path = reloaded.directory.path().join("config.yaml");
+    fs::remove_file(&path).unwrap();
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    reloaded.hangup();
+    reloaded.gateway.wait_for("reading the configuration again");
+    let (status, log) = reloaded.gateway.stop();
+    assert!(status.success(), "{}", log.join("\n"));
+}

@@ -47,7 +47,14 @@ async fn serve(blueprint: Blueprint, args: &RunArgs) -> anyhow::Result<()> {
         tokio::select! {
             _ = terminate.recv() => break "SIGTERM",
             _ = interrupt.recv() => break "SIGINT",
-            _ = hangup.recv() => reload(&mut service, args).await,
+            _ = hangup.recv() => {}
+        }
+        // Files may be slow, or pipes that nobody writes to: stopping does not wait for them.
+        tokio::select! {
+            biased;
+            _ = terminate.recv() => break "SIGTERM",
+            _ = interrupt.recv() => break "SIGINT",
+            () = reload(&mut service, args) => {}
         }
     };
     tracing::info!(
@@ -71,9 +78,11 @@ async fn serve(blueprint: Blueprint, args: &RunArgs) -> anyhow::Result<()> {
 /// Reads the configuration again and puts it in force; one that is wrong changes nothing.
 async fn reload(service: &mut Service, args: &RunArgs) {
     tracing::info!(signal = "SIGHUP", "reading the configuration again");
-    let outcome = match read(args) {
-        Ok(blueprint) => service.reload(blueprint).await.map_err(anyhow::Error::from),
-        Err(error) => Err(error),
+    let args = args.clone();
+    let outcome = match tokio::task::spawn_blocking(move || read(&args)).await {
+        Ok(Ok(blueprint)) => service.reload(blueprint).await.map_err(anyhow::Error::from),
+        Ok(Err(error)) => Err(error),
+        Err(error) => Err(error.into()),
     };
     if let Err(error) = outcome {
         telemetry::recorders::config_reloaded(false);
