@@ -14,6 +14,9 @@ use std::{
 /// What a client is told to wait when a queue is full.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// The most a client is told to wait, whatever a backend says: clients obey.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+
 /// The longest a request waits for room at a destination whose configuration says so. Clients have given up by then.
 const MAX_WAIT: Duration = Duration::from_secs(30);
 
@@ -219,7 +222,10 @@ async fn hear(deliveries: Vec<(String, Delivery)>, remarks: &mut String) -> Resu
             }
             Err(Undelivered::Unavailable { what, after }) => {
                 let message = format!("exporter {exporter}: {what}");
-                refusal = Some(Refusal::Overloaded { message, retry_after: after.unwrap_or(RETRY_AFTER) });
+                refusal = Some(Refusal::Overloaded {
+                    message,
+                    retry_after: after.unwrap_or(RETRY_AFTER).min(MAX_RETRY_AFTER),
+                });
             }
             Err(why) => {
                 refusal.get_or_insert_with(|| match why {
@@ -287,5 +293,15 @@ mod tests {
             retry_after: RETRY_AFTER,
         };
         assert_eq!(commit_within(outcome(), Duration::from_millis(5)).await, Err(expected));
+    }
+
+    #[tokio::test]
+    async fn a_client_is_not_told_to_wait_longer_than_an_hour() {
+        let (reply, delivery) = Reply::new();
+        reply.failed(Undelivered::Unavailable { what: "away".to_owned(), after: Some(Duration::MAX) });
+        drop(reply);
+        let refusal = hear(vec![("x".to_owned(), delivery)], &mut String::new()).await.unwrap_err();
+        let message = "exporter x: away".to_owned();
+        assert_eq!(refusal, Refusal::Overloaded { message, retry_after: MAX_RETRY_AFTER });
     }
 }
