@@ -6,7 +6,8 @@
 //! [`Document::section`]; they use `#[serde(deny_unknown_fields)]` and no `flatten`, which would lose paths.
 //!
 //! Keys, defaults and error texts are those of the OpenTelemetry Collector. Errors are one line,
-//! [`ConfigError`], and never carry a configured value, because any value may be a secret.
+//! [`ConfigError`], and never carry a configured value, because any value may be a secret; only where a choice is meant
+//! may a short word be shown ([`named`]).
 
 mod de;
 mod document;
