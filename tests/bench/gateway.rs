@@ -1,4 +1,4 @@
-//! End to end on loopback: load generator → gateway → counting sink, over OTLP/gRPC without compression.
+//! End to end on loopback: load generator → gateway → counting sink, over OTLP/gRPC, by default without compression.
 //!
 //! For spans of 0.6, 5 and 66 KB it prints spans and megabytes per CPU-second of the gateway process, peak memory,
 //! and what was lost or arrived twice, beside a bare forwarder (tonic, raw bytes, nothing looked at) in the same run.
@@ -6,14 +6,26 @@
 //! wall time, so compare CPU-seconds, and rows of one run.
 //!
 //!     cargo bench --bench gateway -- [--seconds N] [--connections N] [--only SIZE] [--processors "identity, mask"]
+//!         [--spans N] [--requests N] [--rounds N] [--metrics LEVEL] [--compression gzip|zstd] [--tls] [--against BINARY]
+//!
+//! `--spans N` puts so many spans in a request: with one, what a request costs by itself shows. `--requests N` sends so
+//! many requests instead of for so many seconds, for instruction counts. `--metrics` is the gateway's
+//! `service::telemetry::metrics::level`, `none` unless told. `--compression` is used by generator, gateway, forwarder and
+//! sink; `--tls` only between generator and gateway. `--against` measures another build's binary in turn with this one,
+//! and `--rounds` everything several times; the medians are printed last, those of systems beside a
+//! bare forwarder with their ratio to it.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 use bytes::Bytes;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
 use prost::Message;
 use std::{
+    collections::BTreeMap,
     io::{BufRead, BufReader},
     net::SocketAddr,
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex,
@@ -23,7 +35,10 @@ use std::{
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::{Channel, Endpoint, Server};
+use tonic::{
+    codec::CompressionEncoding,
+    transport::{Channel, Endpoint, Server},
+};
 
 #[path = "support/corpus.rs"]
 mod corpus;
@@ -36,24 +51,41 @@ const LIMIT: usize = 256 << 20;
 
 struct Options {
     seconds: u64,
+    /// Spans of a request, instead of those that go with their size.
+    spans: Option<usize>,
+    /// So many requests, instead of seconds.
+    requests: Option<u64>,
+    rounds: usize,
     connections: usize,
     processors: String,
+    metrics: String,
+    compression: Option<CompressionEncoding>,
+    tls: Option<Tls>,
+    against: Option<String>,
     only: Option<String>,
 }
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
-    if let [role, target] = &args[..]
+    if let [role, port, sink, compression] = &args[..]
         && role == FORWARDER
     {
-        return runtime().block_on(forward(target.clone()));
+        return runtime().block_on(forward(port, sink, encoding(compression)));
     }
-    let value = |name: &str| args.iter().position(|arg| arg == name).and_then(|at| args.get(at + 1));
+    let at = |name: &str| args.iter().position(|arg| arg == name);
+    let value = |name: &str| at(name).and_then(|at| args.get(at + 1));
     let options = Options {
         seconds: value("--seconds").map_or(5, |seconds| seconds.parse().expect("--seconds N")),
+        spans: value("--spans").map(|count| count.parse().expect("--spans N")),
+        requests: value("--requests").map(|count| count.parse().expect("--requests N")),
+        rounds: value("--rounds").map_or(1, |count| count.parse().expect("--rounds N")),
         connections: value("--connections").map_or(4, |count| count.parse().expect("--connections N")),
         only: value("--only").cloned(),
         processors: value("--processors").cloned().unwrap_or_else(|| "memory_limiter, identity, mask".into()),
+        metrics: value("--metrics").cloned().unwrap_or_else(|| "none".into()),
+        compression: encoding(value("--compression").map_or("none", String::as_str)),
+        tls: at("--tls").map(|_| Tls::new()),
+        against: value("--against").cloned(),
     };
     runtime().block_on(compare(&options));
 }
@@ -62,44 +94,110 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-async fn compare(options: &Options) {
-    println!("{} connections, {} s a row, OTLP/gRPC, no compression", options.connections, options.seconds);
-    println!(
-        "{:>8}  {:<24} {:>12} {:>10} {:>12} {:>10} {:>9} {:>6} {:>6}",
-        "span", "system", "spans/CPU-s", "MB/CPU-s", "spans/s", "CPU", "RSS peak", "lost", "twice"
-    );
-    let chosen = |name: &str| options.only.as_ref().is_none_or(|only| name.starts_with(only.as_str()));
-    for (name, span_bytes, spans) in SIZES.into_iter().filter(|(name, ..)| chosen(name)) {
-        for secrets in [false, true] {
-            let load = Load::new(span_bytes, spans, secrets);
-            let what = if secrets { "tracegate, 1 secret/20 KB" } else { "tracegate, clean" };
-            row(name, what, options, &load, System::gateway).await;
-            if !secrets {
-                row(name, "bare forwarder", options, &load, System::forwarder).await;
-            }
-        }
+fn encoding(name: &str) -> Option<CompressionEncoding> {
+    match name {
+        "none" => None,
+        "gzip" => Some(CompressionEncoding::Gzip),
+        "zstd" => Some(CompressionEncoding::Zstd),
+        other => panic!("--compression {other}: use none, gzip or zstd"),
     }
 }
 
+fn name_of(encoding: Option<CompressionEncoding>) -> &'static str {
+    match encoding {
+        Some(CompressionEncoding::Gzip) => "gzip",
+        Some(CompressionEncoding::Zstd) => "zstd",
+        _ => "none",
+    }
+}
+
+/// Spans per CPU-second of every round, by size of span and system.
+type Results = BTreeMap<(usize, &'static str), Vec<f64>>;
+
+const CLEAN: &str = "tracegate, clean";
+const SECRETS: &str = "tracegate, 1 secret/20 KB";
+const AGAINST: &str = "the other build, clean";
+const BARE: &str = "bare forwarder";
+
+async fn compare(options: &Options) {
+    let tls = if options.tls.is_some() { ", TLS to the gateway" } else { "" };
+    let (connections, seconds) = (options.connections, options.seconds);
+    let compression = name_of(options.compression);
+    println!("{connections} connections, {seconds} s a row, OTLP/gRPC, compression: {compression}{tls}");
+    println!(
+        "{:>8}  {:<25} {:>12} {:>10} {:>12} {:>10} {:>9} {:>6} {:>6}",
+        "span", "system", "spans/CPU-s", "MB/CPU-s", "spans/s", "CPU", "RSS peak", "lost", "twice"
+    );
+    let mut results = Results::new();
+    for _ in 0..options.rounds {
+        round(options, &mut results).await;
+    }
+    if options.rounds > 1 {
+        summary(options, &results);
+    }
+}
+
+async fn round(options: &Options, results: &mut Results) {
+    let chosen = |name: &str| options.only.as_ref().is_none_or(|only| name.starts_with(only.as_str()));
+    for (at, (_, span_bytes, spans)) in SIZES.into_iter().enumerate().filter(|(_, (name, ..))| chosen(name)) {
+        let spans = options.spans.unwrap_or(spans);
+        let load = Load::new(span_bytes, spans, false);
+        let mut measure = async |what, load: &Load, start: fn(SocketAddr, &Options) -> System| {
+            let spans_per_cpu_second = row(SIZES[at].0, what, options, load, start).await;
+            results.entry((at, what)).or_default().push(spans_per_cpu_second);
+        };
+        measure(CLEAN, &load, System::gateway).await;
+        if options.against.is_some() {
+            measure(AGAINST, &load, System::other_gateway).await;
+        }
+        measure(BARE, &load, System::forwarder).await;
+        measure(SECRETS, &Load::new(span_bytes, spans, true), System::gateway).await;
+    }
+}
+
+/// Medians over the rounds; ratios are taken within a round first, because the machine changes between rounds.
+fn summary(options: &Options, results: &Results) {
+    println!("medians of {} rounds", options.rounds);
+    for ((at, what), values) in results {
+        let ratio_to = |other: &'static str| {
+            let others = results.get(&(*at, other)).filter(|_| other != *what)?;
+            Some(median(values.iter().zip(others).map(|(one, other)| one / other).collect()))
+        };
+        print!("{:>8}  {what:<25} {:>12.0}", SIZES[*at].0, median(values.clone()));
+        for (other, name) in [(BARE, "the forwarder"), (AGAINST, "the other build")] {
+            if let Some(ratio) = ratio_to(other) {
+                print!("   {ratio:.3} of {name}");
+            }
+        }
+        println!();
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    (values[(values.len() - 1) / 2] + values[values.len() / 2]) / 2.0
+}
+
 /// Runs one load through one system and prints its row.
-async fn row(size: &str, what: &str, options: &Options, load: &Load, start: fn(SocketAddr, &Options) -> System) {
-    let sink = Sink::start().await;
+async fn row(size: &str, what: &str, options: &Options, load: &Load, start: fn(SocketAddr, &Options) -> System) -> f64 {
+    let sink = Sink::start(options.compression).await;
     let system = start(sink.address, options);
     let before = system.cpu_seconds();
     let started = Instant::now();
-    let sent = generate(&system.endpoint, options, load).await;
+    let sent = generate(&system, options, load).await;
     sink.wait_for(sent.spans, Duration::from_secs(20)).await;
     let (wall, cpu, rss) = (started.elapsed().as_secs_f64(), system.cpu_seconds() - before, system.peak_rss_mib());
     let (arrived, twice) = sink.counts();
     let megabytes = sent.bytes as f64 / 1e6;
     println!(
-        "{size:>8}  {what:<24} {:>12.0} {:>10.0} {:>12.0} {cpu:>9.2}s {rss:>5} MiB {:>6} {twice:>6}",
+        "{size:>8}  {what:<25} {:>12.0} {:>10.0} {:>12.0} {cpu:>9.2}s {rss:>5} MiB {:>6} {twice:>6}",
         sent.spans as f64 / cpu,
         megabytes / cpu,
         sent.spans as f64 / wall,
         sent.spans - arrived,
     );
     system.stop();
+    sent.spans as f64 / cpu
 }
 
 /// A request body whose span ids can be renumbered in place.
@@ -139,14 +237,18 @@ struct Sent {
 
 /// Sends on several connections until time is up; each waits for its answer, as SDKs do. A refusal for want of room is
 /// tried again, so every span numbered is a span accepted.
-async fn generate(endpoint: &str, options: &Options, load: &Load) -> Sent {
+async fn generate(system: &System, options: &Options, load: &Load) -> Sent {
     let next = AtomicU64::new(1);
     let bytes = AtomicU64::new(0);
     let until = Instant::now() + Duration::from_secs(options.seconds);
+    let spans = load.ids.len() as u64;
+    let per_connection = options.requests.map(|requests| requests / options.connections as u64);
+    let tls = options.tls.as_ref().filter(|_| system.endpoint.starts_with("https"));
     let connection = || async {
-        let mut client = raw::Client::connect(endpoint).await;
-        while Instant::now() < until {
-            let spans = load.ids.len() as u64;
+        let mut client = raw::Client::new(channel(&system.endpoint, tls).await, options.compression);
+        let mut sent = 0;
+        while per_connection.map_or_else(|| Instant::now() < until, |requests| sent < requests) {
+            sent += 1;
             let body = load.numbered(next.fetch_add(spans, Ordering::Relaxed));
             while let Err(status) = client.export(body.clone()).await {
                 assert_eq!(status.code(), tonic::Code::Unavailable, "{status}");
@@ -177,12 +279,12 @@ struct Seen {
 }
 
 impl Sink {
-    async fn start() -> Sink {
+    async fn start(compression: Option<CompressionEncoding>) -> Sink {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Seen::default()));
         let counted = seen.clone();
-        let service = raw::Service::new(move |body: Bytes| {
+        let service = raw::Service::new(compression, move |body: Bytes| {
             counted.lock().unwrap().count(&body);
             std::future::ready(Ok(Bytes::new()))
         });
@@ -229,27 +331,47 @@ struct System {
 
 impl System {
     fn gateway(sink: SocketAddr, options: &Options) -> System {
+        System::gateway_of(env!("CARGO_BIN_EXE_tracegate"), sink, options)
+    }
+
+    fn other_gateway(sink: SocketAddr, options: &Options) -> System {
+        System::gateway_of(options.against.as_deref().unwrap(), sink, options)
+    }
+
+    fn gateway_of(binary: &str, sink: SocketAddr, options: &Options) -> System {
         let port = free_port();
-        let processors = &options.processors;
+        let (processors, level, compression) = (&options.processors, &options.metrics, name_of(options.compression));
+        // Metrics at their usual port would be in the way of whatever else runs here.
+        let readers = match level.as_str() {
+            "none" => String::new(),
+            _ => {
+                let port = free_port();
+                format!(", readers: [{{pull: {{exporter: {{prometheus: {{host: 127.0.0.1, port: {port}}}}}}}}}]")
+            }
+        };
+        let (scheme, tls) = match &options.tls {
+            None => ("http", String::new()),
+            Some(tls) => ("https", format!(", tls: {{cert_file: {:?}, key_file: {:?}}}", tls.cert(), tls.key())),
+        };
         let config = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
         let yaml = format!(
-            "receivers: {{otlp: {{protocols: {{grpc: {{endpoint: \"127.0.0.1:{port}\"}}}}}}}}\n\
+            "receivers: {{otlp: {{protocols: {{grpc: {{endpoint: \"127.0.0.1:{port}\"{tls}}}}}}}}}\n\
              processors: {{memory_limiter: {{check_interval: 1s, limit_mib: 4096}}, identity: {{}}, mask: {{}}}}\n\
-             exporters: {{otlp_grpc: {{endpoint: \"{sink}\", tls: {{insecure: true}}, compression: none}}}}\n\
-             service:\n  telemetry: {{metrics: {{level: none}}}}\n  pipelines:\n    \
+             exporters: {{otlp_grpc: {{endpoint: \"{sink}\", tls: {{insecure: true}}, compression: {compression}}}}}\n\
+             service:\n  telemetry: {{metrics: {{level: {level}{readers}}}}}\n  pipelines:\n    \
              traces: {{receivers: [otlp], processors: [{processors}], exporters: [otlp_grpc]}}\n"
         );
         std::fs::write(config.path(), yaml).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tracegate"));
+        let mut command = Command::new(binary);
         command.arg("--config").arg(config.path());
         let process = start(command, "Everything is ready");
-        System { process, endpoint: format!("http://127.0.0.1:{port}"), _config: Some(config) }
+        System { process, endpoint: format!("{scheme}://127.0.0.1:{port}"), _config: Some(config) }
     }
 
-    fn forwarder(sink: SocketAddr, _: &Options) -> System {
+    fn forwarder(sink: SocketAddr, options: &Options) -> System {
         let port = free_port();
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.arg(FORWARDER).arg(format!("{port},http://{sink}"));
+        command.args([FORWARDER, &port.to_string(), &format!("http://{sink}"), name_of(options.compression)]);
         let process = start(command, "ready");
         System { process, endpoint: format!("http://127.0.0.1:{port}"), _config: None }
     }
@@ -294,10 +416,9 @@ fn free_port() -> u16 {
 }
 
 /// The bare forwarder: what tonic costs when nothing is done to the bytes.
-async fn forward(target: String) {
-    let (port, sink) = target.split_once(',').unwrap();
-    let client = raw::Client::connect(sink).await;
-    let service = raw::Service::new(move |body| {
+async fn forward(port: &str, sink: &str, compression: Option<CompressionEncoding>) {
+    let client = raw::Client::new(channel(sink, None).await, compression);
+    let service = raw::Service::new(compression, move |body| {
         let mut client = client.clone();
         async move { client.export(body).await }
     });
@@ -312,8 +433,49 @@ async fn serve<H: raw::Handler>(listener: TcpListener, service: raw::Service<H>)
 }
 
 /// A channel with the window sizes of the systems under test.
-pub(crate) async fn channel(endpoint: &str) -> Channel {
+async fn channel(endpoint: &str, tls: Option<&Tls>) -> Channel {
     let endpoint = Endpoint::from_shared(endpoint.to_owned()).unwrap();
     let endpoint = endpoint.initial_stream_window_size(8 << 20).initial_connection_window_size(16 << 20);
-    endpoint.tcp_nodelay(true).connect().await.unwrap()
+    let endpoint = endpoint.tcp_nodelay(true);
+    match tls {
+        None => endpoint.connect().await.unwrap(),
+        Some(tls) => endpoint.connect_with_connector(tls.connector()).await.unwrap(),
+    }
+}
+
+/// A certificate of the gateway's own, which the generator trusts.
+struct Tls {
+    directory: tempfile::TempDir,
+    client: rustls::ClientConfig,
+}
+
+impl Tls {
+    fn new() -> Tls {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let client = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let client = client.unwrap().with_root_certificates(roots).with_no_client_auth();
+        let tls = Tls { directory: tempfile::tempdir().unwrap(), client };
+        std::fs::write(tls.cert(), made.cert.pem()).unwrap();
+        std::fs::write(tls.key(), made.signing_key.serialize_pem()).unwrap();
+        tls
+    }
+
+    fn cert(&self) -> PathBuf {
+        self.directory.path().join("cert.pem")
+    }
+
+    fn key(&self) -> PathBuf {
+        self.directory.path().join("key.pem")
+    }
+
+    fn connector(&self) -> HttpsConnector<HttpConnector> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        let https = HttpsConnectorBuilder::new().with_tls_config(self.client.clone()).https_only();
+        https.enable_http2().wrap_connector(tcp)
+    }
 }

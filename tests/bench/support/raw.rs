@@ -6,7 +6,7 @@ use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc, task};
 use tonic::{
     Request, Response, Status,
     body::Body,
-    codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    codec::{BufferSettings, Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder},
     server::{NamedService, UnaryService},
     transport::Channel,
 };
@@ -75,17 +75,18 @@ where
 }
 
 /// `TraceService` over raw bytes.
-pub struct Service<H>(Arc<H>);
+pub struct Service<H>(Arc<H>, Option<CompressionEncoding>);
 
 impl<H> Clone for Service<H> {
     fn clone(&self) -> Self {
-        Service(self.0.clone())
+        Service(self.0.clone(), self.1)
     }
 }
 
 impl<H: Handler> Service<H> {
-    pub fn new(handler: H) -> Self {
-        Service(Arc::new(handler))
+    /// Takes requests compressed like this, and those that are not.
+    pub fn new(compression: Option<CompressionEncoding>, handler: H) -> Self {
+        Service(Arc::new(handler), compression)
     }
 }
 
@@ -115,9 +116,12 @@ impl<H: Handler> tower::Service<http::Request<Body>> for Service<H> {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let handler = self.0.clone();
+        let Service(handler, compression) = self.clone();
         Box::pin(async move {
             let mut grpc = tonic::server::Grpc::new(RawCodec).max_decoding_message_size(LIMIT);
+            if let Some(compression) = compression {
+                grpc = grpc.accept_compressed(compression);
+            }
             Ok(grpc.unary(Unary(handler), request).await)
         })
     }
@@ -128,8 +132,13 @@ impl<H: Handler> tower::Service<http::Request<Body>> for Service<H> {
 pub struct Client(tonic::client::Grpc<Channel>);
 
 impl Client {
-    pub async fn connect(endpoint: &str) -> Client {
-        Client(tonic::client::Grpc::new(super::channel(endpoint).await).max_encoding_message_size(LIMIT))
+    /// Sends requests compressed like this.
+    pub fn new(channel: Channel, compression: Option<CompressionEncoding>) -> Client {
+        let client = tonic::client::Grpc::new(channel).max_encoding_message_size(LIMIT);
+        Client(match compression {
+            Some(compression) => client.send_compressed(compression),
+            None => client,
+        })
     }
 
     pub async fn export(&mut self, body: Bytes) -> Result<Bytes, Status> {
