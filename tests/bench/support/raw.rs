@@ -136,7 +136,8 @@ impl Client {
     pub fn new(channel: Channel, compression: Option<CompressionEncoding>) -> Client {
         let client = tonic::client::Grpc::new(channel).max_encoding_message_size(LIMIT);
         Client(match compression {
-            Some(compression) => client.send_compressed(compression),
+            // Answers may come in what requests are sent in.
+            Some(compression) => client.send_compressed(compression).accept_compressed(compression),
             None => client,
         })
     }
