@@ -170,3 +170,27 @@ fn a_reload_that_reads_a_pipe_nobody_writes_to_does_not_hold_up_the_stop() {
     let (status, log) = reloaded.gateway.stop();
     assert!(status.success(), "{}", log.join("\n"));
 }
+
+#[test]
+fn queues_of_replaced_exporters_do_not_add_up() {
+    // Takes connections, and answers none.
+    let backend = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = |seconds: u32| {
+        let exporter =
+            format!("otlp_http: {{endpoint: \"http://{}\", timeout: {seconds}s}}", backend.local_addr().unwrap());
+        config("", "x").replace("file: {path: DIR/x}", &exporter).replace("[file]", "[otlp_http]")
+    };
+    let mut reloaded = Reloaded::start(&to(60));
+    for seconds in [61, 62] {
+        assert_eq!(reloaded.post("/v1/traces", "waits"), 200);
+        reloaded.reload(&to(seconds), IN_FORCE);
+    }
+    assert_eq!(reloaded.post("/v1/traces", "waits"), 200);
+    reloaded.reload(&to(63), "waits until what earlier ones replaced");
+    // Stopping does not wait for the reload; told twice, for nothing at all.
+    let id = reloaded.gateway.process.id().to_string();
+    assert!(Command::new("kill").arg(id).status().unwrap().success());
+    reloaded.gateway.wait_for("stopping: no new requests");
+    let (status, log) = reloaded.gateway.stop();
+    assert!(status.success(), "{}", log.join("\n"));
+}

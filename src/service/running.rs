@@ -30,6 +30,9 @@ use tokio::task::JoinSet;
 /// Of the time to stop, the receivers' share: what is in hand is answered before the queues are emptied.
 const RECEIVERS_SHARE: f64 = 0.5;
 
+/// Reloads whose replaced parts may empty their queues at one time: each keeps its memory that long.
+const MAX_RETIRING: usize = 2;
+
 /// Why a checked configuration did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -77,6 +80,8 @@ pub struct Service {
     enforcement: Vec<PipelineMetrics>,
     /// What reloads replaced, until it has sent what it had; each answers the items it gave up.
     retiring: JoinSet<u64>,
+    /// Items that those of them gave up that have ended.
+    given_up: u64,
 }
 
 /// A receiver, and what it hands its requests to.
@@ -111,6 +116,7 @@ impl Service {
             shown: Arc::default(),
             enforcement: Vec::new(),
             retiring: JoinSet::new(),
+            given_up: 0,
         };
         service.put_in_force(blueprint).await?;
         service.health.ready();
@@ -128,10 +134,24 @@ impl Service {
         if self.blueprint.as_ref().is_some_and(|now| now.telemetry != next.telemetry) {
             tracing::warn!("service::telemetry: what changed there takes effect at the next start");
         }
+        self.retire_some().await;
         self.put_in_force(next).await?;
         recorders::config_reloaded(true);
         self.announce("The new configuration is in force.");
         Ok(())
+    }
+
+    /// Waits until few enough of what earlier reloads replaced is left: queues full for a backend that is away would
+    /// otherwise add up.
+    async fn retire_some(&mut self) {
+        while let Some(ended) = self.retiring.try_join_next() {
+            self.given_up += ended.unwrap_or_default();
+        }
+        while self.retiring.len() >= MAX_RETIRING {
+            tracing::info!("the new configuration waits until what earlier ones replaced has sent what it has");
+            let ended = self.retiring.join_next().await.and_then(Result::ok);
+            self.given_up += ended.unwrap_or_default();
+        }
     }
 
     async fn put_in_force(&mut self, next: Blueprint) -> Result<(), StartError> {
@@ -264,7 +284,7 @@ impl Service {
         let receivers = self.receivers.into_values().map(|running| running.receiver);
         drain_receivers(receivers, Instant::now() + patience.mul_f64(RECEIVERS_SHARE)).await;
         let exporters = self.exporters.into_values().map(|exporter| exporter.destination);
-        let mut given_up = drain_exporters(exporters, deadline).await;
+        let mut given_up = self.given_up + drain_exporters(exporters, deadline).await;
         let retired = async {
             while let Some(more) = self.retiring.join_next().await {
                 given_up += more.unwrap_or_default();
