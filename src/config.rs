@@ -25,7 +25,7 @@ mod yaml;
 pub use document::Document;
 pub use error::{ConfigError, named};
 pub use id::ComponentId;
-pub use layout::{Advice, Alias, Kinds, Layout, Pipeline, PipelineId, Section, Signal};
+pub use layout::{Advice, Alias, Kinds, Layout, Pipeline, PipelineId, Section};
 pub use map_list::MapList;
 pub use node::{Node, Value};
 pub use render::{Format, Secrets, render};

@@ -1,6 +1,6 @@
 //! The path of one request: received bytes, stages that add to a plan, one rendering, every destination or none.
 
-use crate::{auth::Principal, otlp::Signal, telemetry::Items};
+use crate::{auth::Principal, otlp::Signal};
 use bytes::Bytes;
 use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
@@ -53,17 +53,6 @@ impl Transport {
         match self {
             Transport::Grpc => "grpc",
             Transport::Http => "http",
-        }
-    }
-}
-
-impl Signal {
-    /// What the signal's items are to the metrics.
-    pub fn items(self) -> Items {
-        match self {
-            Signal::Traces => Items::Spans,
-            Signal::Logs => Items::LogRecords,
-            Signal::Metrics => Items::MetricPoints,
         }
     }
 }

@@ -29,7 +29,7 @@ pub mod zpages;
 pub use display_safe::{display_safe, display_safe_html, display_safe_lines};
 pub use exposition::Style;
 pub use health::Health;
-pub use names::{Detail, Items, Metric};
+pub use names::{Detail, Metric};
 pub use prometheus::Prometheus;
 pub use recorders::{
     BatchMetrics, ConnectionMetrics, ExporterMetrics, InHandMetrics, MaskMetrics, MemoryLimiterMetrics, OpenConnection,

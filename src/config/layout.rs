@@ -6,6 +6,7 @@ use super::{
     error::{choices, nearest},
     node::{Node, Value},
 };
+use crate::otlp::Signal;
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
 /// Top-level sections that hold components.
@@ -107,28 +108,6 @@ impl Kinds<'_> {
 
     fn alias(&self, section: Section, id: &ComponentId) -> Option<&Alias> {
         self.aliases.iter().find(|alias| alias.section == section && alias.old == id.kind())
-    }
-}
-
-/// What a pipeline carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Signal {
-    /// Spans.
-    Traces,
-    /// Log records.
-    Logs,
-    /// Metric data points.
-    Metrics,
-}
-
-impl Signal {
-    /// As in a pipeline id.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Signal::Traces => "traces",
-            Signal::Logs => "logs",
-            Signal::Metrics => "metrics",
-        }
     }
 }
 

@@ -76,11 +76,11 @@ impl Gateway {
         };
         match &answer {
             Ok(accepted) => {
-                metrics.accepted(signal.items(), count - accepted.rejected.min(count));
-                metrics.blocked(signal.items(), accepted.rejected);
+                metrics.accepted(signal, count - accepted.rejected.min(count));
+                metrics.blocked(signal, accepted.rejected);
             }
-            Err(Refusal::Internal(_)) => metrics.failed(signal.items(), count),
-            Err(_) => metrics.refused(signal.items(), count),
+            Err(Refusal::Internal(_)) => metrics.failed(signal, count),
+            Err(_) => metrics.refused(signal, count),
         }
         answer
     }

@@ -279,12 +279,12 @@ impl Stage for MemoryLimiter {
     }
 
     fn apply(&self, request: &Request, _plan: &mut Plan) -> Result<(), Refusal> {
-        let items = request.signal.items();
+        let (signal, items) = (request.signal, request.index.count);
         if let Some(retry_after) = self.level.refuses() {
-            self.metrics.refused(items, request.index.count);
+            self.metrics.refused(signal, items);
             return Err(Refusal::Overloaded { message: REFUSED.into(), retry_after });
         }
-        self.metrics.accepted(items, request.index.count);
+        self.metrics.accepted(signal, items);
         Ok(())
     }
 }

@@ -37,8 +37,8 @@ impl RunningExporter {
     ) -> Result<RunningExporter, ConfigError> {
         let name = id.to_string();
         let carrying = blueprint.layout.pipelines.iter().filter(|pipeline| pipeline.exporters.contains(id));
-        let signals: BTreeSet<Signal> = carrying.map(|pipeline| signal(pipeline.id.signal)).collect();
-        let metrics = ExporterMetrics::new(&name, &signals.into_iter().map(Signal::items).collect::<Vec<_>>());
+        let signals: BTreeSet<Signal> = carrying.map(|pipeline| pipeline.id.signal).collect();
+        let metrics = ExporterMetrics::new(&name, &signals.into_iter().collect::<Vec<_>>());
         let watcher = Arc::new(Watcher { metrics: metrics.clone(), health: health.clone(), id: name.clone() });
         let authenticators = blueprint.authenticators.clone();
         let surroundings = || Surroundings { authenticators, ..Surroundings::of_process() };
@@ -97,7 +97,7 @@ impl Pipelines {
     ) -> Pipelines {
         let destination = |id| exporters.get(id).map(|exporter| exporter.destination.clone());
         let connected = blueprint.layout.pipelines.iter().map(|pipeline| {
-            let (id, signal) = (pipeline.id.to_string(), signal(pipeline.id.signal));
+            let (id, signal) = (pipeline.id.to_string(), pipeline.id.signal);
             let stages = pipeline.processors.iter().filter_map(|id| processors.stages.get(id).cloned());
             let stages = stages.map(|stage| MeasuredStage::new(stage, &id, signal)).collect();
             let destinations = pipeline.exporters.iter().filter_map(destination);
@@ -115,7 +115,7 @@ impl Pipelines {
     /// What the receiver with this id hands its requests to; `None` if no pipeline names it.
     pub fn fed_by(&self, receiver: &ComponentId) -> Option<Gateway> {
         let fed: Vec<_> = self.0.iter().filter(|(layout, _)| layout.receivers.contains(receiver)).collect();
-        let by_signal = fed.iter().map(|(layout, pipeline)| (signal(layout.id.signal), pipeline.clone()));
+        let by_signal = fed.iter().map(|(layout, pipeline)| (layout.id.signal, pipeline.clone()));
         (!fed.is_empty()).then(|| Gateway::new(&receiver.to_string(), by_signal, Bounds::default()))
     }
 }
@@ -129,12 +129,4 @@ pub fn record_enforcement(blueprint: &Blueprint) -> Vec<PipelineMetrics> {
         metrics
     };
     blueprint.layout.pipelines.iter().map(record).collect()
-}
-
-fn signal(signal: config::Signal) -> Signal {
-    match signal {
-        config::Signal::Traces => Signal::Traces,
-        config::Signal::Logs => Signal::Logs,
-        config::Signal::Metrics => Signal::Metrics,
-    }
 }

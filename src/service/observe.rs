@@ -30,12 +30,11 @@ pub struct Watcher {
 
 impl exporter::Observer for Watcher {
     fn items(&self, outcome: Outcome, signal: Signal, items: u64) {
-        let kind = signal.items();
         match outcome {
-            Outcome::Sent => self.metrics.sent(kind, items),
-            Outcome::Rejected => self.metrics.rejected(kind, items),
-            Outcome::SendFailed => self.metrics.send_failed(kind, items),
-            Outcome::Dropped => self.metrics.dropped(kind, items),
+            Outcome::Sent => self.metrics.sent(signal, items),
+            Outcome::Rejected => self.metrics.rejected(signal, items),
+            Outcome::SendFailed => self.metrics.send_failed(signal, items),
+            Outcome::Dropped => self.metrics.dropped(signal, items),
         }
     }
 
@@ -87,20 +86,20 @@ impl Destination for Measured {
     }
 
     fn refused(&self, payload: &Payload) {
-        self.metrics.enqueue_failed(payload.signal.items(), payload.count);
+        self.metrics.enqueue_failed(payload.signal, payload.count);
         self.destination.refused(payload);
     }
 
     fn enqueue_all(&self, batch: Vec<Queued>) {
         for queued in &batch {
             let payload = &queued.payload;
-            self.metrics.enqueued(payload.signal.items(), payload.count, payload.bytes.len());
+            self.metrics.enqueued(payload.signal, payload.count, payload.bytes.len());
         }
         self.destination.enqueue_all(batch);
     }
 
     fn enqueue(&self, permit: Permit, payload: Payload) {
-        self.metrics.enqueued(payload.signal.items(), payload.count, payload.bytes.len());
+        self.metrics.enqueued(payload.signal, payload.count, payload.bytes.len());
         self.destination.enqueue(permit, payload);
     }
 
@@ -170,7 +169,7 @@ pub struct MeasuredStage {
 impl MeasuredStage {
     /// A stage of the pipeline with this id.
     pub fn new(stage: Arc<dyn Stage>, pipeline: &str, signal: Signal) -> Arc<dyn Stage> {
-        let metrics = StageMetrics::new(stage.id(), pipeline, signal.items());
+        let metrics = StageMetrics::new(stage.id(), pipeline, signal);
         Arc::new(MeasuredStage { stage, metrics })
     }
 }

@@ -233,91 +233,53 @@ metrics! {
         "Log lines left out by sampling, by level.";
 }
 
-/// What is counted for each signal. The order is that of the tables of metrics by items.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Items {
-    /// Items of traces.
-    Spans,
-    /// Items of logs.
-    LogRecords,
-    /// Items of metrics.
-    MetricPoints,
-}
-
-impl Items {
-    /// Every kind of item, in table order.
-    pub const ALL: [Items; 3] = [Items::Spans, Items::LogRecords, Items::MetricPoints];
-
-    /// The end of a metric's name: `spans`, `log_records`, `metric_points`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Items::Spans => "spans",
-            Items::LogRecords => "log_records",
-            Items::MetricPoints => "metric_points",
-        }
-    }
-
-    /// The signal they are items of: `traces`, `logs`, `metrics`.
-    pub const fn signal(self) -> &'static str {
-        match self {
-            Items::Spans => "traces",
-            Items::LogRecords => "logs",
-            Items::MetricPoints => "metrics",
-        }
-    }
-
-    /// The items of that name, as `otlp::Signal::items_name` gives it.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|items| items.name() == name)
-    }
-}
-
-/// One metric for each kind of item, in the order of [`Items::ALL`].
-pub type PerItems = [Metric; 3];
+/// One metric for the items of each signal, in the order of [`Signal::ALL`](crate::otlp::Signal::ALL).
+pub type PerSignal = [Metric; 3];
 
 /// `otelcol_receiver_accepted_*`
-pub const RECEIVER_ACCEPTED: PerItems =
+pub const RECEIVER_ACCEPTED: PerSignal =
     [Metric::ReceiverAcceptedSpans, Metric::ReceiverAcceptedLogRecords, Metric::ReceiverAcceptedMetricPoints];
 /// `otelcol_receiver_refused_*`
-pub const RECEIVER_REFUSED: PerItems =
+pub const RECEIVER_REFUSED: PerSignal =
     [Metric::ReceiverRefusedSpans, Metric::ReceiverRefusedLogRecords, Metric::ReceiverRefusedMetricPoints];
 /// `otelcol_receiver_failed_*`
-pub const RECEIVER_FAILED: PerItems =
+pub const RECEIVER_FAILED: PerSignal =
     [Metric::ReceiverFailedSpans, Metric::ReceiverFailedLogRecords, Metric::ReceiverFailedMetricPoints];
 /// `otelcol_processor_memory_limiter_accepted_*`
-pub const MEMORY_LIMITER_ACCEPTED: PerItems = [
+pub const MEMORY_LIMITER_ACCEPTED: PerSignal = [
     Metric::MemoryLimiterAcceptedSpans,
     Metric::MemoryLimiterAcceptedLogRecords,
     Metric::MemoryLimiterAcceptedMetricPoints,
 ];
 /// `otelcol_processor_memory_limiter_refused_*`
-pub const MEMORY_LIMITER_REFUSED: PerItems = [
+pub const MEMORY_LIMITER_REFUSED: PerSignal = [
     Metric::MemoryLimiterRefusedSpans,
     Metric::MemoryLimiterRefusedLogRecords,
     Metric::MemoryLimiterRefusedMetricPoints,
 ];
 /// `otelcol_exporter_sent_*`
-pub const EXPORTER_SENT: PerItems =
+pub const EXPORTER_SENT: PerSignal =
     [Metric::ExporterSentSpans, Metric::ExporterSentLogRecords, Metric::ExporterSentMetricPoints];
 /// `otelcol_exporter_send_failed_*`
-pub const EXPORTER_SEND_FAILED: PerItems =
+pub const EXPORTER_SEND_FAILED: PerSignal =
     [Metric::ExporterSendFailedSpans, Metric::ExporterSendFailedLogRecords, Metric::ExporterSendFailedMetricPoints];
 /// `otelcol_exporter_enqueue_failed_*`
-pub const EXPORTER_ENQUEUE_FAILED: PerItems = [
+pub const EXPORTER_ENQUEUE_FAILED: PerSignal = [
     Metric::ExporterEnqueueFailedSpans,
     Metric::ExporterEnqueueFailedLogRecords,
     Metric::ExporterEnqueueFailedMetricPoints,
 ];
 /// `tracegate_exporter_rejected_*`
-pub const EXPORTER_REJECTED: PerItems =
+pub const EXPORTER_REJECTED: PerSignal =
     [Metric::ExporterRejectedSpans, Metric::ExporterRejectedLogRecords, Metric::ExporterRejectedMetricPoints];
 /// `tracegate_exporter_dropped_*`
-pub const EXPORTER_DROPPED: PerItems =
+pub const EXPORTER_DROPPED: PerSignal =
     [Metric::ExporterDroppedSpans, Metric::ExporterDroppedLogRecords, Metric::ExporterDroppedMetricPoints];
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::otlp::Signal;
     use std::collections::HashSet;
 
     #[test]
@@ -332,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_by_items_are_in_order_and_of_one_family() {
+    fn tables_by_signal_are_in_order_and_of_one_family() {
         for table in [
             RECEIVER_ACCEPTED,
             RECEIVER_REFUSED,
@@ -347,19 +309,11 @@ mod tests {
         ] {
             let families: HashSet<&str> = table
                 .iter()
-                .zip(Items::ALL)
-                .map(|(metric, items)| metric.name().strip_suffix(items.name()).unwrap_or("wrong order"))
+                .zip(Signal::ALL)
+                .map(|(metric, signal)| metric.name().strip_suffix(signal.items_name()).unwrap_or("wrong order"))
                 .collect();
             assert_eq!(families.len(), 1, "{table:?}");
             assert!(!families.contains("wrong order"), "{table:?}");
         }
-    }
-
-    #[test]
-    fn items_have_names() {
-        for items in Items::ALL {
-            assert_eq!(Items::named(items.name()), Some(items));
-        }
-        assert_eq!(Items::named("profile_samples"), None);
     }
 }

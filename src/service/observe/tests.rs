@@ -8,7 +8,7 @@ use crate::{
     },
     otlp::Bounds,
     pipeline::{Metadata, Origin},
-    telemetry::{Items, health::Status},
+    telemetry::health::Status,
 };
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -34,7 +34,7 @@ impl Sender for Defective {
 async fn a_sender_that_panics_makes_the_process_unhealthy() {
     let health = Health::new();
     health.ready();
-    let metrics = ExporterMetrics::new("test", &Items::ALL);
+    let metrics = ExporterMetrics::new("test", &Signal::ALL);
     let watcher = Arc::new(Watcher { metrics: metrics.clone(), health: health.clone(), id: "test".to_owned() });
     let (calls, mut called) = mpsc::unbounded_channel();
     let sender = Defective { calls, sent: false.into() };

@@ -2,12 +2,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use super::*;
-use crate::telemetry::{
-    BatchMetrics, ConnectionMetrics, ExporterMetrics, InHandMetrics, Items, MaskMetrics, MemoryLimiterMetrics,
-    PipelineMetrics, ReceiverMetrics, RejectedMetrics, StageMetrics,
-    http::tests::{ask, get},
-    names::Kind,
-    recorders,
+use crate::{
+    otlp::Signal,
+    telemetry::{
+        BatchMetrics, ConnectionMetrics, ExporterMetrics, InHandMetrics, MaskMetrics, MemoryLimiterMetrics,
+        PipelineMetrics, ReceiverMetrics, RejectedMetrics, StageMetrics,
+        http::tests::{ask, get},
+        names::Kind,
+        recorders,
+    },
 };
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -30,22 +33,22 @@ fn names_labels_and_values() {
     let (prometheus, recorder) = Prometheus::detached(&resource(), Detail::Detailed);
     metrics::with_local_recorder(&recorder, || {
         let receiver = ReceiverMetrics::new("otlp/a", "grpc");
-        receiver.accepted(Items::Spans, 3);
-        receiver.blocked(Items::Spans, 2);
-        receiver.accepted(Items::Spans, 4);
-        receiver.refused(Items::LogRecords, 2);
-        receiver.failed(Items::MetricPoints, 1);
+        receiver.accepted(Signal::Traces, 3);
+        receiver.blocked(Signal::Traces, 2);
+        receiver.accepted(Signal::Traces, 4);
+        receiver.refused(Signal::Logs, 2);
+        receiver.failed(Signal::Metrics, 1);
         receiver.request_bytes(5000);
-        let exporter = ExporterMetrics::new("otlp_grpc/x", &[Items::Spans, Items::LogRecords]);
-        exporter.sent(Items::Spans, 5);
-        exporter.send_failed(Items::Spans, 6);
-        exporter.enqueue_failed(Items::Spans, 7);
-        exporter.rejected(Items::Spans, 8);
-        exporter.dropped(Items::Spans, 9);
+        let exporter = ExporterMetrics::new("otlp_grpc/x", &[Signal::Traces, Signal::Logs]);
+        exporter.sent(Signal::Traces, 5);
+        exporter.send_failed(Signal::Traces, 6);
+        exporter.enqueue_failed(Signal::Traces, 7);
+        exporter.rejected(Signal::Traces, 8);
+        exporter.dropped(Signal::Traces, 9);
         exporter.queue_capacity(1000);
         exporter.clone().queue_size(10);
         exporter.retried();
-        exporter.enqueued(Items::Spans, 3, 300);
+        exporter.enqueued(Signal::Traces, 3, 300);
         exporter.sending(3, 300);
         exporter.sending(0, 0);
         exporter.answered();
@@ -54,16 +57,16 @@ fn names_labels_and_values() {
         drop(connections.open());
         std::mem::forget(connections.open());
         InHandMetrics::new("otlp").bytes(5, 100);
-        let stage = StageMetrics::new("mask", "logs/a", Items::LogRecords);
+        let stage = StageMetrics::new("mask", "logs/a", Signal::Logs);
         stage.applied(10, Duration::from_millis(2), true);
         stage.applied(2, Duration::from_millis(4), false);
-        let unbounded = ExporterMetrics::new("debug", &Items::ALL);
+        let unbounded = ExporterMetrics::new("debug", &Signal::ALL);
         unbounded.queue_size(1);
         unbounded.queue_capacity(u64::MAX);
         unbounded.queue_size(1);
         let limiter = MemoryLimiterMetrics::new("memory_limiter");
-        limiter.accepted(Items::MetricPoints, 11);
-        limiter.refused(Items::Spans, 12);
+        limiter.accepted(Signal::Metrics, 11);
+        limiter.refused(Signal::Traces, 12);
         let mask = MaskMetrics::new([("aws-access-key-id", "credential"), ("email", "pii")]);
         mask.findings(1, 13);
         mask.findings(2, 99);
@@ -138,7 +141,7 @@ fn every_metric_has_its_help() {
     let (prometheus, recorder) = Prometheus::detached(&resource(), Detail::Detailed);
     metrics::with_local_recorder(&recorder, || {
         let _ = ReceiverMetrics::new("r", "http");
-        ExporterMetrics::new("e", &Items::ALL).queue_capacity(1);
+        ExporterMetrics::new("e", &Signal::ALL).queue_capacity(1);
         let _ = MemoryLimiterMetrics::new("p");
         BatchMetrics::new("b").sent(1, 1, true);
         let _ = MaskMetrics::new([("r", "c")]);
@@ -150,7 +153,7 @@ fn every_metric_has_its_help() {
         recorders::config_reloaded(true);
         drop(ConnectionMetrics::new("r", "http").open());
         InHandMetrics::new("r").bytes(1, 2);
-        StageMetrics::new("p", "traces", Items::Spans).applied(1, Duration::ZERO, true);
+        StageMetrics::new("p", "traces", Signal::Traces).applied(1, Duration::ZERO, true);
     });
     let prometheus = prometheus.with_health(Health::new());
     let text = prometheus.render(&Style::default());
@@ -202,7 +205,7 @@ async fn serves_metrics_and_stops() {
 fn installing_twice_shares_one_recorder() {
     let first = Prometheus::install(&resource(), Detail::Normal).unwrap();
     let second = Prometheus::install(&BTreeMap::new(), Detail::Normal).unwrap();
-    ExporterMetrics::new("installed", &Items::ALL).sent(Items::Spans, 1);
+    ExporterMetrics::new("installed", &Signal::ALL).sent(Signal::Traces, 1);
     let want = r#"otelcol_exporter_sent_spans{exporter="installed"} 1"#;
     assert_eq!(samples(&first.render(&Style::default()), "otelcol_exporter_sent_spans{exporter=\"installed\""), [want]);
     assert_eq!(
