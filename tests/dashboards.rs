@@ -257,7 +257,13 @@ const CONFIG: &str = "
 extensions: { health_check: { endpoint: '127.0.0.1:0' } }
 receivers: { otlp: { protocols: { grpc: { endpoint: '127.0.0.1:0' }, http: { endpoint: '127.0.0.1:0' } } } }
 processors: { mask: {}, identity: {}, memory_limiter: { check_interval: 1s, limit_mib: 4000 } }
-exporters: { nop: {}, otlp_http: { endpoint: 'http://127.0.0.1:9', sending_queue: { queue_size: 10 } } }
+exporters:
+  nop: {}
+  # Away, and given up soon: what is still queued at the end would be waited for.
+  otlp_http:
+    endpoint: 'http://127.0.0.1:9'
+    sending_queue: { queue_size: 10 }
+    retry_on_failure: { initial_interval: 1ms, max_interval: 2ms, max_elapsed_time: 5ms }
 service:
   extensions: [health_check]
   telemetry: { metrics: { readers: [ { pull: { exporter: { prometheus: { host: 127.0.0.1, port: 0 STYLE } } } } ] } }
