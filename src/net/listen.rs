@@ -1,21 +1,19 @@
-//! Listening on an endpoint, TCP or unix, and saying what to do where that does not work.
+//! Listening on an endpoint, TCP or unix.
+
+mod advice;
+mod unix;
+
+pub use advice::{Flag, IN_FRONT, ListenError, Place};
 
 use super::Socket;
 use crate::config::ConfigError;
 use std::{
     fmt, io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
-use tokio::net::{TcpListener, UnixListener, UnixStream};
-
-/// Who may connect to a unix socket: its owner and its group. The group is the process's; the directory's permissions
-/// narrow it further.
-const SOCKET_MODE: u32 = 0o660;
-
-/// The longest path of a unix socket in bytes, on Linux (`sun_path` with its end).
-const MAX_SOCKET_PATH: usize = 107;
+use tokio::net::{TcpListener, UnixListener};
+use unix::SocketFile;
 
 /// Over what a server listens; the Collector's `transport`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,7 +53,7 @@ impl Transport {
     /// [`ConfigError`] at `endpoint`.
     pub fn check(self, endpoint: &str) -> Result<(), ConfigError> {
         if self == Transport::Unix {
-            return check_path(endpoint);
+            return unix::check(endpoint);
         }
         let error =
             |text: &str| ConfigError::new("endpoint", text).with_hint("write host:port, such as 127.0.0.1:4317");
@@ -71,68 +69,10 @@ impl Transport {
     }
 }
 
-fn check_path(path: &str) -> Result<(), ConfigError> {
-    let error =
-        |text: &str| ConfigError::new("endpoint", text).with_hint("write a path, such as /run/tracegate/otlp.sock");
-    let path = path.strip_prefix("unix://").or_else(|| path.strip_prefix("unix:")).unwrap_or(path);
-    match path.len() {
-        0 => Err(error("unix socket path cannot be empty")),
-        n if n > MAX_SOCKET_PATH => Err(error("unix socket path is longer than 107 bytes")),
-        _ => Ok(()),
-    }
-}
-
 /// Whether a host of an endpoint is this machine alone, as far as its text says.
 pub fn is_loopback(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
     host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
-}
-
-/// Where in the configuration an endpoint stands, for the error.
-#[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
-    /// The YAML path, such as `receivers::otlp::protocols::grpc::endpoint`.
-    pub path: &'a str,
-    /// The flag that sets it.
-    pub flag: Flag<'a>,
-    /// What else helps where the port is in use.
-    pub recipe: &'a str,
-}
-
-/// The flag that sets an endpoint.
-#[derive(Clone, Copy, Debug)]
-pub enum Flag<'a> {
-    /// `--set KEY=` and an endpoint; the key, such as `receivers.otlp.protocols.grpc.endpoint`.
-    Key(&'a str),
-    /// A flag as it is to be given.
-    Whole(&'a str),
-}
-
-impl Flag<'_> {
-    fn with(self, endpoint: &str) -> String {
-        match self {
-            Flag::Key(key) => format!("--set {key}={endpoint}"),
-            Flag::Whole(flag) => flag.to_owned(),
-        }
-    }
-}
-
-/// What stands in the way where a Collector holds an OTLP port.
-pub const IN_FRONT: &str = "to put tracegate in front of a Collector that holds the port, move the Collector to another \
-                            port and export to it, see pipelines/in-front-of-collector.yaml";
-
-/// An endpoint could not be listened on: one line that says what to do.
-#[derive(Debug, thiserror::Error)]
-#[error("{path}: cannot listen on {endpoint}: {cause}; {advice}")]
-pub struct ListenError {
-    /// Where the endpoint is configured.
-    pub path: String,
-    /// The endpoint as configured.
-    pub endpoint: String,
-    /// What the system says.
-    pub cause: io::Error,
-    /// What to do.
-    pub advice: String,
 }
 
 /// Where a listener listens.
@@ -183,12 +123,15 @@ impl Listener {
     /// [`ListenError`]; a unix socket of a process that is gone is replaced, one that answers is an error.
     pub async fn bind(transport: Transport, endpoint: &str, place: Place<'_>) -> Result<Self, ListenError> {
         let bound = match transport {
-            Transport::Unix => unix(endpoint).await,
+            Transport::Unix => unix::bind(endpoint).await.map(|(listener, file, path)| Listener {
+                kind: Kind::Unix(listener, file),
+                address: Address::Unix(path),
+            }),
             _ => tcp(transport, endpoint)
                 .await
                 .map(|(listener, address)| Listener { kind: Kind::Tcp(listener), address: Address::Tcp(address) }),
         };
-        bound.map_err(|cause| explain(transport, endpoint, place, cause))
+        bound.map_err(|cause| advice::explain(transport, endpoint, place, cause))
     }
 
     /// Listens on TCP only, for a server that brings its own accept loop.
@@ -196,7 +139,7 @@ impl Listener {
     /// # Errors
     /// [`ListenError`]
     pub async fn bind_tcp(endpoint: &str, place: Place<'_>) -> Result<(TcpListener, SocketAddr), ListenError> {
-        tcp(Transport::Tcp, endpoint).await.map_err(|cause| explain(Transport::Tcp, endpoint, place, cause))
+        tcp(Transport::Tcp, endpoint).await.map_err(|cause| advice::explain(Transport::Tcp, endpoint, place, cause))
     }
 
     /// Where it listens.
@@ -267,114 +210,13 @@ fn no_such_family(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT)
 }
 
-async fn unix(endpoint: &str) -> io::Result<Listener> {
-    let name = endpoint.strip_prefix("unix://").or_else(|| endpoint.strip_prefix("unix:")).unwrap_or(endpoint);
-    let address = Address::Unix(name.into());
-    if let Some(name) = name.strip_prefix('@') {
-        let listener = UnixListener::bind(format!("\0{name}"))?;
-        return Ok(Listener { kind: Kind::Unix(listener, None), address });
-    }
-    let path = Path::new(name);
-    make_room(path).await?;
-    let listener = UnixListener::bind(path)?;
-    let file = SocketFile::made(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE))?;
-    Ok(Listener { kind: Kind::Unix(listener, Some(file)), address })
-}
-
-/// Removes the socket of a process that is gone. Nothing else is ever removed.
-async fn make_room(path: &Path) -> io::Result<()> {
-    let found = match std::fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        found => found?,
-    };
-    if !found.file_type().is_socket() {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is not a socket is in the way"));
-    }
-    match UnixStream::connect(path).await {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
-        // Somebody listens, or it is not ours to know.
-        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
-        Err(error) => Err(error),
-    }
-}
-
-/// The file of our own socket; removed with it, unless another process has put its own there.
-#[derive(Debug)]
-struct SocketFile {
-    path: PathBuf,
-    identity: (u64, u64),
-}
-
-impl SocketFile {
-    fn made(path: &Path) -> io::Result<Self> {
-        let made = std::fs::symlink_metadata(path)?;
-        Ok(SocketFile { path: path.to_owned(), identity: (made.dev(), made.ino()) })
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let ours = std::fs::symlink_metadata(&self.path).is_ok_and(|file| (file.dev(), file.ino()) == self.identity);
-        if ours {
-            // What cannot be removed is replaced at the next start.
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
-fn explain(transport: Transport, endpoint: &str, place: Place<'_>, cause: io::Error) -> ListenError {
-    let advice = match (transport, cause.kind()) {
-        (Transport::Unix, kind) => advice_unix(kind, endpoint, place),
-        (_, io::ErrorKind::AddrInUse) => {
-            let port = endpoint.rsplit_once(':').map_or("", |(_, port)| port);
-            let recipe = if place.recipe.is_empty() { String::new() } else { format!("; {}", place.recipe) };
-            let flag = place.flag.with(&elsewhere(endpoint));
-            format!(
-                "see which process has the port with \"ss -ltnp 'sport = :{port}'\" and stop it, or listen elsewhere with \
-                 {flag}{recipe}"
-            )
-        }
-        (_, io::ErrorKind::PermissionDenied) => "ports below 1024 need a privilege; set a higher port".to_owned(),
-        (_, io::ErrorKind::AddrNotAvailable) => "set an address this machine has, 0.0.0.0 for all of them".to_owned(),
-        _ => "set it to host:port, such as 127.0.0.1:4317".to_owned(),
-    };
-    ListenError { path: place.path.to_owned(), endpoint: endpoint.to_owned(), advice, cause }
-}
-
-fn advice_unix(kind: io::ErrorKind, endpoint: &str, place: Place<'_>) -> String {
-    match kind {
-        io::ErrorKind::AddrInUse => {
-            let flag = place.flag.with(&format!("{endpoint}.2"));
-            format!(
-                "see which process has the socket with \"ss -lxp | grep {endpoint}\" and stop it, or listen elsewhere \
-                 with {flag}"
-            )
-        }
-        io::ErrorKind::NotFound => "make the directory first; tracegate makes only the socket".to_owned(),
-        io::ErrorKind::PermissionDenied => {
-            "the user tracegate runs as must be able to write to the directory".to_owned()
-        }
-        io::ErrorKind::AlreadyExists => "move it away, or set the path of a socket".to_owned(),
-        _ => "set it to the path of a socket, such as /run/tracegate/otlp.sock".to_owned(),
-    }
-}
-
-/// The same endpoint with a port that is likely to be free: 14317 for 4317.
-fn elsewhere(endpoint: &str) -> String {
-    let Some((host, port)) = endpoint.rsplit_once(':') else { return endpoint.to_owned() };
-    match port.parse::<u32>().map(|port| port + 10_000) {
-        Ok(port) if port <= u32::from(u16::MAX) => format!("{host}:{port}"),
-        _ => format!("{host}:PORT"),
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
-    const PLACE: Place<'static> = Place { path: "a::endpoint", flag: Flag::Key("a.endpoint"), recipe: IN_FRONT };
+    pub(super) const PLACE: Place<'static> =
+        Place { path: "a::endpoint", flag: Flag::Key("a.endpoint"), recipe: IN_FRONT };
 
     #[tokio::test]
     async fn names_and_bare_ports_are_listened_on() {
@@ -418,45 +260,6 @@ mod tests {
         );
     }
 
-    #[tokio::test]
-    async fn a_stale_socket_is_replaced_and_a_live_one_or_another_file_is_not() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("s.sock");
-        let endpoint = path.to_str().unwrap();
-        // A listener of the standard library leaves its file behind, as a killed process does.
-        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        assert!(path.exists());
-        let listener = Listener::bind(Transport::Unix, endpoint, PLACE).await.unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
-        assert_eq!(listener.address().to_string(), format!("unix:{endpoint}"));
-
-        let error = Listener::bind(Transport::Unix, endpoint, PLACE).await.unwrap_err();
-        assert_eq!(error.cause.kind(), io::ErrorKind::AddrInUse, "somebody listens");
-        assert!(error.advice.contains("--set a.endpoint="), "{error}");
-        assert!(path.exists());
-        drop(listener);
-        assert!(!path.exists(), "removed with its listener");
-
-        std::fs::write(&path, "precious").unwrap();
-        let error = Listener::bind(Transport::Unix, endpoint, PLACE).await.unwrap_err();
-        assert!(error.to_string().contains("not a socket is in the way; move it away"), "{error}");
-        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
-        let nowhere = directory.path().join("none/s.sock");
-        let error = Listener::bind(Transport::Unix, nowhere.to_str().unwrap(), PLACE).await.unwrap_err();
-        assert!(error.to_string().contains("make the directory first"), "{error}");
-    }
-
-    #[tokio::test]
-    async fn the_socket_of_a_successor_stays() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("s.sock");
-        let first = Listener::bind(Transport::Unix, path.to_str().unwrap(), PLACE).await.unwrap();
-        std::fs::remove_file(&path).unwrap();
-        let _second = Listener::bind(Transport::Unix, path.to_str().unwrap(), PLACE).await.unwrap();
-        drop(first);
-        assert!(UnixStream::connect(&path).await.is_ok());
-    }
-
     #[test]
     fn endpoints_are_checked_by_transport() {
         for endpoint in ["a:1", ":0", "[::1]:4317", "0.0.0.0:65535"] {
@@ -468,7 +271,5 @@ mod tests {
         }
         assert!(Transport::Unix.check("/run/x.sock").is_ok());
         assert!(Transport::parse(Some("udp")).is_err());
-        assert_eq!(elsewhere("localhost:4317"), "localhost:14317");
-        assert_eq!(elsewhere("[::1]:60000"), "[::1]:PORT");
     }
 }
