@@ -7,7 +7,7 @@
 mod binary;
 mod support;
 
-use binary::{Gateway, http, output, stderr};
+use binary::{Gateway, http, output};
 use prost::Message;
 use std::{fs, net::SocketAddr, process::Command, thread, time::Duration};
 use support::{request, span};
@@ -184,8 +184,8 @@ fn what_is_wrong_with_authenticators_is_said_in_one_line() {
     ] {
         let config = config(extensions, names, exporters);
         let run = output(&["--config", &format!("yaml:{config}")], b"");
-        let text = stderr(&run);
-        assert_eq!(run.status.code(), Some(1), "{text}");
+        let text = run.stderr;
+        assert_eq!(run.code, Some(1), "{text}");
         let line = text.lines().find(|line| line.contains(&says)).unwrap_or_else(|| panic!("wanted {says}\n{text}"));
         assert!(!line.contains("planted") || line.contains("/nowhere/"), "{line}");
         assert!(!text.contains("planted\""), "{text}");
@@ -198,7 +198,7 @@ fn print_config_shows_no_credential_and_the_id_of_the_authenticator() {
                       basicauth/out: {client_auth: {username: anna, password: planted-3}}";
     let config = config(extensions, "bearertokenauth/in", "nop: {}");
     let run = output(&["print-config", "--config", &format!("yaml:{config}")], b"");
-    let text = binary::stdout(&run);
-    assert!(run.status.success() && text.contains("authenticator: bearertokenauth/in"), "{text}");
+    let text = run.stdout;
+    assert!(run.code == Some(0) && text.contains("authenticator: bearertokenauth/in"), "{text}");
     assert!(!text.contains("planted") && text.contains("[REDACTED]"), "{text}");
 }

@@ -7,7 +7,7 @@
 mod binary;
 mod support;
 
-use binary::{Gateway, http};
+use binary::{Gateway, http, post, project_text};
 use prost::Message;
 use serde_json::Value;
 use std::{
@@ -280,10 +280,9 @@ fn scrapes_of(style: &str) -> [Scrape; 2] {
     let config = CONFIG.replace("STYLE", style);
     fs::write(&path, &config).unwrap();
     let mut gateway = Gateway::spawn(&["--config", path.to_str().unwrap()]);
-    let head = "POST /v1/traces HTTP/1.1\r\nContent-Type: application/x-protobuf";
     let body = request(vec![span(1, "one", vec![string("key", &token())])]).encode_to_vec();
-    assert_eq!(http(gateway.address("http"), head, &body).0, 200);
-    assert_eq!(http(gateway.address("http"), head, b"\xff").0, 400);
+    assert_eq!(post(gateway.address("http"), &body), 200);
+    assert_eq!(post(gateway.address("http"), b"\xff"), 400);
     for (text, line) in [("receivers: [", "stays in force"), (&config, "The new configuration is in force.")] {
         fs::write(&path, text).unwrap();
         let id = gateway.process.id().to_string();
@@ -324,15 +323,11 @@ fn panels(dashboard: &Value) -> Vec<(String, String, String)> {
     queries
 }
 
-fn file(path: &str) -> String {
-    fs::read_to_string(format!("{}/deploy/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
-}
-
 #[test]
 fn every_query_finds_its_metrics_and_labels() {
     let scrapes = scrapes();
-    let dashboard: Value = serde_json::from_str(&file("grafana/tracegate.json")).unwrap();
-    let rules: Value = serde_saphyr::from_str(&file("prometheus/alerts.yaml")).unwrap();
+    let dashboard: Value = serde_json::from_str(&project_text("deploy/grafana/tracegate.json")).unwrap();
+    let rules: Value = serde_saphyr::from_str(&project_text("deploy/prometheus/alerts.yaml")).unwrap();
     let mut wrong = Vec::new();
     let mut names: BTreeSet<String> = BTreeSet::new();
     let mut judge = |what: String, query: &str, texts: &[&str]| {

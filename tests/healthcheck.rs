@@ -2,10 +2,10 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
-#[path = "support/program.rs"]
-mod program;
+#[path = "support/binary.rs"]
+mod binary;
 
-use program::{FREE_PORTS, run};
+use binary::{FREE_PORTS, Gateway, run};
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener},
@@ -35,18 +35,18 @@ fn answering(answer: &'static str) -> (SocketAddr, std::sync::mpsc::Receiver<Str
     (address, requests)
 }
 
-fn ask(address: SocketAddr) -> program::Ended {
+fn ask(address: SocketAddr) -> binary::Ended {
     run(&["healthcheck", "--endpoint", &format!("http://{address}/"), "--timeout", "60"], [])
 }
 
 #[test]
 fn a_running_gateway_is_healthy_and_a_stopped_one_is_not() {
-    let gateway = program::start(&FREE_PORTS, []);
+    let gateway = Gateway::spawn(&FREE_PORTS);
     let health = gateway.address("health");
     let ended = ask(health);
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
     assert_eq!(ended.stdout, format!("healthy: http://{health}/ answered 200\n"));
-    assert!(program::stop(gateway).0.success());
+    assert!(gateway.stop().0.success());
     let ended = ask(health);
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{ended:?}");
     assert!(ended.stderr.starts_with(&format!("Error: unhealthy: http://{health}/: cannot connect: ")), "{ended:?}");
@@ -64,7 +64,7 @@ fn the_configuration_says_whom_to_ask() {
         )
     };
     // On every address, as in an image; on one port only, so that the answer does not come from elsewhere.
-    let gateway = program::start(&["--config", &configured(0)], []);
+    let gateway = Gateway::spawn(&["--config", &configured(0)]);
     let port = gateway.address("health").port();
     let ended = run(&["healthcheck", "--config", &configured(port), "--timeout", "60"], []);
     assert_eq!(ended.code, Some(0), "{ended:?}");

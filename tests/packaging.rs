@@ -3,11 +3,11 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
-#[path = "support/program.rs"]
-mod program;
+#[path = "support/binary.rs"]
+mod binary;
 mod support;
 
-use program::{FREE_PORTS, post, project_file, project_text, run};
+use binary::{FREE_PORTS, Gateway, post, project_file, project_text, run};
 use prost::Message;
 use serde_json::{Value, json};
 use std::{
@@ -46,7 +46,8 @@ fn port(endpoint: &Value) -> u64 {
 
 /// Seconds that the program takes at most to drain, as it says itself when it is stopped.
 static DRAIN: LazyLock<u64> = LazyLock::new(|| {
-    let (status, log) = program::stop(program::start(&FREE_PORTS, []));
+    let (status, log) = Gateway::spawn(&FREE_PORTS).stop();
+    let log = log.join("\n");
     assert!(status.success(), "{log}");
     let (_, rest) = log.split_once("\"deadline_seconds\":").unwrap_or_else(|| panic!("{log}"));
     rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
@@ -69,7 +70,7 @@ fn starts_and_takes_a_request(path: &str) {
     let file = project_file(path);
     // Nobody listens there; the gateway is killed at the end with what it has queued.
     let gateway =
-        program::start(&[&["--config", &file][..], &FREE_PORTS].concat(), [("COLLECTOR_ENDPOINT", "127.0.0.1:9")]);
+        Gateway::spawn_with(&[&["--config", &file][..], &FREE_PORTS].concat(), [("COLLECTOR_ENDPOINT", "127.0.0.1:9")]);
     let body = request(vec![span(1, "packaging", vec![string("key", &token())])]).encode_to_vec();
     assert_eq!(post(gateway.address("http"), &body), 200, "{path}");
     let ready = gateway.seen.iter().find(|line| line.contains("\"unmasked\":\"none\""));
@@ -598,7 +599,7 @@ mod helm {
         let variables = [("MY_POD_IP", "127.0.0.1"), ("OTEL_K8S_POD_IP", "127.0.0.1")];
         let ended = run(&["validate", "--config", &config], variables);
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
-        let gateway = program::start(&[&["--config", &config][..], &FREE_PORTS].concat(), variables);
+        let gateway = Gateway::spawn_with(&[&["--config", &config][..], &FREE_PORTS].concat(), variables);
         assert!(gateway.seen.iter().all(|line| !line.contains("\twarn\t")), "{:?}", gateway.seen);
         let listens = listens(&merged["config"]);
         let enabled: BTreeSet<u64> = at(&merged, "/ports")

@@ -3,13 +3,13 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
-#[path = "support/program.rs"]
-mod program;
+#[path = "support/binary.rs"]
+mod binary;
 mod support;
 
+use binary::{FREE_PORTS, Gateway, http, project_file, project_text, run};
 use flate2::read::GzDecoder;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use program::{FREE_PORTS, Gateway, http, project_file, project_text, run};
 use prost::Message;
 use std::{
     collections::BTreeMap,
@@ -77,7 +77,7 @@ fn grpc_backend() -> Gateway {
                   processors: {mask: {enabled: false}}, exporters: {debug: {verbosity: detailed}}, \
                   service: {telemetry: {metrics: {level: none}}, \
                   pipelines: {traces: {receivers: [otlp], processors: [mask], exporters: [debug]}}}}";
-    program::start(&["--config", config], [])
+    Gateway::spawn(&["--config", config])
 }
 
 fn planted() -> ExportTraceServiceRequest {
@@ -87,7 +87,7 @@ fn planted() -> ExportTraceServiceRequest {
 /// The file as it stands, with its ports moved to free ones; one that has no HTTP receiver gets one, to be fed by.
 fn start<'a>(file: &str, variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Gateway {
     let path = project_file(&format!("pipelines/{file}"));
-    let gateway = program::start(&[&["--config", &path][..], &FREE_PORTS].concat(), variables);
+    let gateway = Gateway::spawn_with(&[&["--config", &path][..], &FREE_PORTS].concat(), variables);
     let warnings: Vec<&String> = gateway.seen.iter().filter(|line| line.contains("\twarn\t")).collect();
     let only_of_this_test = |line: &&&String| line.contains("extensions::health_check: configured but not listed");
     assert_eq!(warnings.iter().filter(|line| !only_of_this_test(line)).count(), 0, "{file}: {warnings:?}");
@@ -164,7 +164,8 @@ fn requests_reach_a_grpc_backend_masked() {
         let gateway = start(file, [(variable, endpoint.as_str())]);
         feed(&gateway);
         assert_printed_masked(&mut backend);
-        let (status, log) = program::stop(gateway);
+        let (status, log) = gateway.stop();
+        let log = log.join("\n");
         assert!(status.success() && !log.contains(&token()), "{file}: {log}");
     }
 }
@@ -180,7 +181,8 @@ fn requests_reach_phoenix_masked() {
     assert_eq!(posted.headers["content-type"], "application/x-protobuf");
     assert_eq!(posted.headers["authorization"], "Bearer px-key");
     assert_masked(&posted);
-    let (status, log) = program::stop(gateway);
+    let (status, log) = gateway.stop();
+    let log = log.join("\n");
     assert!(status.success() && !log.contains("px-key"), "{log}");
 }
 
@@ -195,7 +197,8 @@ fn requests_reach_langfuse_masked_and_with_its_keys() {
     assert_eq!(posted.path, "/api/public/otel/v1/traces");
     assert_eq!(posted.headers["authorization"], "Basic cGstbGY6c2stbGY=");
     assert_masked(&posted);
-    let (status, log) = program::stop(gateway);
+    let (status, log) = gateway.stop();
+    let log = log.join("\n");
     assert!(status.success() && !log.contains("cGstbGY6c2stbGY="), "{log}");
 }
 
@@ -207,7 +210,7 @@ fn an_agent_set_up_for_langfuse_may_keep_its_path() {
     let path = project_file("pipelines/to-langfuse.yaml");
     let moved = "--set=receivers.otlp.protocols.http.traces_url_path=/api/public/otel/v1/traces";
     let args = [&["--config", &path, moved][..], &FREE_PORTS].concat();
-    let gateway = program::start(&args, [("LANGFUSE_HOST", endpoint.as_str()), ("LANGFUSE_AUTH", "x")]);
+    let gateway = Gateway::spawn_with(&args, [("LANGFUSE_HOST", endpoint.as_str()), ("LANGFUSE_AUTH", "x")]);
     let head = "POST /api/public/otel/v1/traces HTTP/1.1\r\nContent-Type: application/x-protobuf";
     assert_eq!(http(gateway.address("http"), head, &planted().encode_to_vec()).0, 200);
     assert_masked(&posted.recv().unwrap());

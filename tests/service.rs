@@ -6,14 +6,13 @@
 mod binary;
 mod support;
 
-use binary::{Gateway, READY, config, http, output, stderr, stdout};
+use binary::{Gateway, READY, config, http, output, output_bytes, tracegate};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
 use support::{encoded, request, span, string, token};
 
 fn post(gateway: &Gateway, request: &ExportTraceServiceRequest) -> u16 {
-    let head = "POST /v1/traces HTTP/1.1\r\nContent-Type: application/x-protobuf";
-    http(gateway.address("http"), head, &request.encode_to_vec()).0
+    binary::post(gateway.address("http"), &request.encode_to_vec())
 }
 
 fn two_spans() -> ExportTraceServiceRequest {
@@ -23,8 +22,8 @@ fn two_spans() -> ExportTraceServiceRequest {
 #[test]
 fn the_demo_shows_each_value_before_and_after_and_succeeds() {
     let output = output(&["demo"], b"");
-    let text = stdout(&output);
-    assert!(output.status.success(), "{text}\n{}", stderr(&output));
+    let text = output.stdout;
+    assert!(output.code == Some(0), "{text}\n{}", output.stderr);
     for expected in ["7 of 7 spans arrived", "becomes [MASKED:", "None of the 11 planted values", "Where to go next"] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
@@ -131,8 +130,8 @@ fn a_taken_port_is_an_error_that_says_which_and_what_to_do() {
          service: {{telemetry: {{metrics: {{level: none}}}}, pipelines: {{traces: {{receivers: [otlp], exporters: [nop]}}}}}}}}"
     );
     let output = output(&["--config", &config], b"");
-    assert_eq!(output.status.code(), Some(1));
-    let error = stderr(&output);
+    assert_eq!(output.code, Some(1));
+    let error = output.stderr;
     let error = error.lines().find(|line| line.starts_with("Error: ")).unwrap();
     assert!(error.contains("receivers::otlp::protocols::grpc::endpoint") && error.contains(&endpoint), "{error}");
 }
@@ -141,7 +140,7 @@ fn a_taken_port_is_an_error_that_says_which_and_what_to_do() {
 fn validate_is_silent_when_right_and_one_line_when_wrong() {
     let pipeline = "{receivers: [otlp], exporters: [nop]}";
     let right = output(&["validate", "--config", &format!("yaml:{}", config("nop:", pipeline))], b"");
-    assert_eq!((right.status.code(), stdout(&right), stderr(&right)), (Some(0), String::new(), String::new()));
+    assert_eq!((right.code, right.stdout, right.stderr), (Some(0), String::new(), String::new()));
 
     let wrong = [
         (config("nop: {verbosity: basic}", pipeline), "exporters::nop: "),
@@ -153,8 +152,8 @@ fn validate_is_silent_when_right_and_one_line_when_wrong() {
     ];
     for (yaml, expected) in wrong {
         let output = output(&["validate", "--config", &format!("yaml:{yaml}")], b"");
-        let error = stderr(&output);
-        assert_eq!(output.status.code(), Some(1), "{error}");
+        let error = output.stderr;
+        assert_eq!(output.code, Some(1), "{error}");
         assert!(error.starts_with("Error: ") && error.contains(expected), "{expected}: {error}");
         assert_eq!(error.lines().count(), 1, "{error}");
     }
@@ -165,8 +164,8 @@ fn print_config_shows_the_inserted_mask_and_no_secrets() {
     let exporters = "otlp_http: {endpoint: \"http://127.0.0.1:1\", headers: {authorization: hush-hush}}";
     let yaml = config(exporters, "{receivers: [otlp], exporters: [otlp_http]}");
     let output = output(&["print-config", "--config", &format!("yaml:{yaml}")], b"");
-    let text = stdout(&output);
-    assert!(output.status.success(), "{}", stderr(&output));
+    let text = output.stdout;
+    assert!(output.code == Some(0), "{}", output.stderr);
     assert!(text.contains("[REDACTED]") && !text.contains("hush-hush"), "{text}");
     let printed = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
     std::fs::write(printed.path(), &text).unwrap();
@@ -176,11 +175,11 @@ fn print_config_shows_the_inserted_mask_and_no_secrets() {
 /// What is printed is a configuration: it loads again.
 #[test]
 fn the_printed_default_loads_again() {
-    let text = stdout(&output(&["print-config"], b""));
+    let text = output(&["print-config"], b"").stdout;
     let printed = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
     std::fs::write(printed.path(), text).unwrap();
     let output = output(&["validate", "--config", printed.path().to_str().unwrap()], b"");
-    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(output.code == Some(0), "{}", output.stderr);
 }
 
 #[test]
@@ -188,17 +187,17 @@ fn every_configuration_we_ship_is_valid() {
     for file in ["pipelines/default.yaml", "deploy/image.yaml"] {
         let path = format!("{}/{file}", env!("CARGO_MANIFEST_DIR"));
         let output = output(&["validate", "--config", &path], b"");
-        assert!(output.status.success(), "{file}: {}", stderr(&output));
+        assert!(output.code == Some(0), "{file}: {}", output.stderr);
     }
 }
 
 #[test]
 fn components_lists_what_a_configuration_may_name() {
-    let text = stdout(&output(&["components"], b""));
+    let text = output(&["components"], b"").stdout;
     let listed = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
     std::fs::write(listed.path(), &text).unwrap();
     // It is YAML: a configuration reader gets as far as its first key.
-    let refused = stderr(&output(&["validate", "--config", listed.path().to_str().unwrap()], b""));
+    let refused = output(&["validate", "--config", listed.path().to_str().unwrap()], b"").stderr;
     assert!(refused.contains("has invalid keys: buildinfo"), "{refused}");
     for name in
         ["otlp", "memory_limiter", "identity", "mask", "otlp_grpc", "otlp_http", "debug", "file", "nop", "health_check"]
@@ -215,27 +214,27 @@ fn components_lists_what_a_configuration_may_name() {
 fn print_config_has_the_collectors_modes_and_formats() {
     let exporters = "otlp_http: {endpoint: \"http://127.0.0.1:1\", headers: {authorization: hush-hush}}";
     let yaml = format!("yaml:{}", config(exporters, "{receivers: [otlp], exporters: [otlp_http]}"));
-    let json = stdout(&output(&["print-initial-config", "--config", &yaml, "--format=json"], b""));
+    let json = output(&["print-initial-config", "--config", &yaml, "--format=json"], b"").stdout;
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["exporters"]["otlp_http"]["headers"]["authorization"], "[REDACTED]");
-    let shown = stdout(&output(&["print-config", "--config", &yaml, "--mode=unredacted"], b""));
+    let shown = output(&["print-config", "--config", &yaml, "--mode=unredacted"], b"").stdout;
     assert!(shown.contains("hush-hush"), "{shown}");
 
     let wrong = "yaml:exporters: {nosuch: {}}";
-    assert_eq!(output(&["print-config", "--config", wrong], b"").status.code(), Some(1));
+    assert_eq!(output(&["print-config", "--config", wrong], b"").code, Some(1));
     let merged = output(&["print-config", "--config", wrong, "--validate=false"], b"");
-    assert!(merged.status.success() && stdout(&merged).contains("nosuch"), "{}", stderr(&merged));
+    assert!(merged.code == Some(0) && merged.stdout.contains("nosuch"), "{}", merged.stderr);
 }
 
 #[test]
 fn flags_and_questions_of_collector_scripts_are_taken() {
     let yaml = format!("yaml:{}", config("nop:", "{receivers: [otlp], exporters: [nop]}"));
     let validated = output(&["validate", "--config", &yaml, "--feature-gates=-a.b,+c"], b"");
-    assert!(validated.status.success(), "{}", stderr(&validated));
+    assert!(validated.code == Some(0), "{}", validated.stderr);
     let gates = output(&["featuregate"], b"");
-    assert!(gates.status.success() && stdout(&gates).starts_with("ID "), "{}", stdout(&gates));
+    assert!(gates.code == Some(0) && gates.stdout.starts_with("ID "), "{}", gates.stdout);
     let none = output(&["featuregate", "no.such"], b"");
-    assert_eq!(none.status.code(), Some(1));
+    assert_eq!(none.code, Some(1));
     let gateway = Gateway::spawn(&["--config", &yaml, "--feature-gates", "-a.b"]);
     assert!(gateway.seen.iter().any(|line| line.contains("--feature-gates: ignored")), "{:?}", gateway.seen);
 }
@@ -249,7 +248,7 @@ fn a_component_of_the_collector_that_is_not_here_says_what_to_do() {
         ("receivers", "jaeger", "(valid values: [otlp])"),
         ("extensions", "file_storage", "this version queues in memory"),
     ] {
-        let error = stderr(&output(&["validate", "--config", &format!("yaml:{section}: {{{kind}: {{}}}}")], b""));
+        let error = output(&["validate", "--config", &format!("yaml:{section}: {{{kind}: {{}}}}")], b"").stderr;
         let message = format!("Error: {section}::{kind}: '{section}' unknown type: \"{kind}\" for id: \"{kind}\"");
         assert!(error.starts_with(&message) && error.contains(advice), "{error}");
     }
@@ -259,18 +258,18 @@ fn a_component_of_the_collector_that_is_not_here_says_what_to_do() {
 fn mask_filters_text() {
     let text = format!("first line\nkey {} here\n", token());
     let masked = output(&["mask"], text.as_bytes());
-    assert_eq!(stdout(&masked), "first line\nkey [MASKED:github-pat] here\n");
+    assert_eq!(masked.stdout, "first line\nkey [MASKED:github-pat] here\n");
 
     let findings = output(&["mask", "--findings", "-"], text.as_bytes());
-    let found: serde_json::Value = serde_json::from_str(stdout(&findings).trim()).unwrap();
+    let found: serde_json::Value = serde_json::from_str(findings.stdout.trim()).unwrap();
     assert_eq!((&found["rule"], &found["line"], &found["column"]), (&"github-pat".into(), &2.into(), &5.into()));
     assert_eq!(found["length"], token().len());
-    assert!(!stdout(&findings).contains("a1B2c3"));
+    assert!(!findings.stdout.contains("a1B2c3"));
 }
 
 #[test]
 fn mask_keeps_bytes_that_are_no_text() {
-    let masked = output(&["mask"], &[&[0xff, 0, 0xfe][..], token().as_bytes(), b"\xff"].concat());
+    let masked = output_bytes(tracegate(&["mask"]), &[&[0xff, 0, 0xfe][..], token().as_bytes(), b"\xff"].concat());
     assert_eq!(masked.stdout, [&[0xff, 0, 0xfe][..], b"[MASKED:github-pat]\xff"].concat());
 }
 
@@ -279,12 +278,11 @@ fn mask_filters_one_field_of_json_lines() {
     let row = serde_json::json!({"z": 1, "text": format!("key {}", token()), "other": token()});
     let input = format!("{row}\n\n{{\"z\":2}}\n");
     let masked = output(&["mask", "--jsonl-field", "text"], input.as_bytes());
-    let lines: Vec<serde_json::Value> =
-        stdout(&masked).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<serde_json::Value> = masked.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines[0], serde_json::json!({"z": 1, "text": "key [MASKED:github-pat]", "other": token()}));
     assert_eq!(lines[1], serde_json::json!({"z": 2}));
 
-    let findings = stdout(&output(&["mask", "--jsonl-field", "text", "--findings"], input.as_bytes()));
+    let findings = output(&["mask", "--jsonl-field", "text", "--findings"], input.as_bytes()).stdout;
     let found: serde_json::Value = serde_json::from_str(findings.trim()).unwrap();
     assert_eq!((&found["line"], &found["field"], &found["offset"]), (&1.into(), &"text".into(), &4.into()));
 }
@@ -292,15 +290,15 @@ fn mask_filters_one_field_of_json_lines() {
 #[test]
 fn mask_names_the_line_that_is_no_json_and_does_not_show_it() {
     let output = output(&["mask", "--jsonl-field", "text"], b"{\"a\":1}\nsecret stuff\n");
-    assert_eq!(output.status.code(), Some(1));
-    let error = stderr(&output);
+    assert_eq!(output.code, Some(1));
+    let error = output.stderr;
     assert!(error.contains("line 2") && !error.contains("stuff"), "{error}");
 }
 
 #[test]
 fn wrong_arguments_exit_2() {
-    assert_eq!(output(&["--nonsense"], b"").status.code(), Some(2));
-    assert_eq!(output(&["--to", "localhost:1", "--config", "x.yaml"], b"").status.code(), Some(2));
+    assert_eq!(output(&["--nonsense"], b"").code, Some(2));
+    assert_eq!(output(&["--to", "localhost:1", "--config", "x.yaml"], b"").code, Some(2));
     let output = output(&["--to", "backend.example:4317"], b"");
-    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert_eq!(output.code, Some(1), "{}", output.stderr);
 }

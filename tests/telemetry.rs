@@ -7,7 +7,7 @@
 mod binary;
 mod support;
 
-use binary::{Gateway, http, output, stderr};
+use binary::{Gateway, http, output};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceRequest,
     trace::v1::{Status, span::Event, status::StatusCode},
@@ -115,11 +115,11 @@ fn levels_decide_what_is_there() {
         assert_eq!([&basic, &normal, &detailed].map(|scrape| scrape.contains(name)), levels, "{name}");
     }
     let refused = config("normal", "", "", "nop:").replace("readers: ", "readers: [], x: ");
-    let error = stderr(&output(&["validate", "--config", &format!("yaml:{refused}")], b""));
+    let error = output(&["validate", "--config", &format!("yaml:{refused}")], b"").stderr;
     assert!(error.contains("'metrics' has invalid keys: x"), "{error}");
     let none = config("normal", "", "", "nop:");
     let none = none.replace("[{pull: {exporter: {prometheus: {host: 127.0.0.1, port: 0}}}}]", "[]");
-    let error = stderr(&output(&["validate", "--config", &format!("yaml:{none}")], b""));
+    let error = output(&["validate", "--config", &format!("yaml:{none}")], b"").stderr;
     assert!(error.contains("collector telemetry metrics reader should exist when metric level is not none"), "{error}");
 }
 

@@ -1,4 +1,4 @@
-//! The binary as tests drive it: started, waited for, asked, stopped; and everything it writes.
+//! The binary as tests drive it: run to its end, or started, waited for, asked and stopped; and everything it writes.
 
 #![allow(dead_code, missing_docs, clippy::unwrap_used)]
 
@@ -17,19 +17,47 @@ pub fn tracegate(args: &[&str]) -> Command {
     command
 }
 
-pub fn output(args: &[&str], input: &[u8]) -> Output {
-    let mut process =
-        tracegate(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    process.stdin.take().unwrap().write_all(input).unwrap();
+/// What a run to the end left.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs the binary to its end with something on its standard input.
+pub fn output(args: &[&str], input: &[u8]) -> Ended {
+    ended(output_bytes(tracegate(args), input))
+}
+
+/// Runs the binary to its end with variables in its environment.
+pub fn run<'a>(args: &[&str], variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Ended {
+    let mut command = tracegate(args);
+    command.envs(variables);
+    ended(output_bytes(command, b""))
+}
+
+/// Runs a command made with [`tracegate`] to its end, for what is not text.
+pub fn output_bytes(mut command: Command, input: &[u8]) -> Output {
+    let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // One that ends without reading its input is not broken.
+    let _ = process.stdin.take().unwrap().write_all(input);
     process.wait_with_output().unwrap()
 }
 
-pub fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
+fn ended(output: Output) -> Ended {
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ended { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
-pub fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
+/// A file of the project.
+pub fn project_file(path: &str) -> String {
+    format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The text of a file of the project.
+pub fn project_text(path: &str) -> String {
+    std::fs::read_to_string(project_file(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// A running gateway, and everything it writes.
@@ -45,12 +73,15 @@ impl Gateway {
         Gateway::spawn(&["run", "--config", &format!("yaml:{config}")])
     }
 
+    /// Starts it with these arguments and waits until it is ready.
     pub fn spawn(args: &[&str]) -> Gateway {
-        Gateway::launch(tracegate(args))
+        Gateway::spawn_with(args, [])
     }
 
-    /// Starts a command made with [`tracegate`] and waits until it is ready.
-    pub fn launch(mut command: Command) -> Gateway {
+    /// The same with variables in its environment.
+    pub fn spawn_with<'a>(args: &[&str], variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Gateway {
+        let mut command = tracegate(args);
+        command.envs(variables).stdin(Stdio::null());
         let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (send, log) = mpsc::channel();
         let (stderr, stdout) = (process.stderr.take().unwrap(), process.stdout.take().unwrap());
@@ -85,6 +116,7 @@ impl Gateway {
         fields[name].as_str().unwrap().parse().unwrap()
     }
 
+    /// SIGTERM, the end, and all it wrote.
     pub fn stop(mut self) -> (ExitStatus, Vec<String>) {
         let kill = Command::new("kill").arg(self.process.id().to_string()).status().unwrap();
         assert!(kill.success());
@@ -113,6 +145,19 @@ pub fn http(address: SocketAddr, head: &str, body: &[u8]) -> (u16, String) {
     let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
     (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
 }
+
+/// Posts traces in protobuf.
+pub fn post(address: SocketAddr, body: &[u8]) -> u16 {
+    http(address, "POST /v1/traces HTTP/1.1\r\nContent-Type: application/x-protobuf", body).0
+}
+
+/// Every port of a configuration with one `otlp` receiver, moved to one that is free.
+pub const FREE_PORTS: [&str; 4] = [
+    "--set=receivers.otlp.protocols.grpc.endpoint=127.0.0.1:0",
+    "--set=receivers.otlp.protocols.http.endpoint=127.0.0.1:0",
+    "--set=extensions.health_check.endpoint=127.0.0.1:0",
+    "--set=service.telemetry.metrics.readers=[{pull: {exporter: {prometheus: {host: 127.0.0.1, port: 0}}}}]",
+];
 
 /// A configuration on free ports; `exporters` and `pipeline` are YAML.
 pub fn config(exporters: &str, pipeline: &str) -> String {
