@@ -5,6 +5,7 @@
 mod batch;
 mod blueprint;
 mod enforce;
+mod error;
 mod graph;
 mod observe;
 mod ports;
@@ -16,8 +17,9 @@ mod switch;
 mod to;
 
 pub use blueprint::{Blueprint, effective};
+pub use error::StartError;
 pub use registry::KINDS;
-pub use running::{Addresses, Backlog, Service, StartError};
+pub use running::{Addresses, Backlog, Service};
 pub use to::forwarding_to;
 
 use crate::config::Source;

@@ -1,6 +1,6 @@
 //! The `batch` processors of a configuration, and their places in front of exporters.
 
-use super::{Blueprint, registry::Processor, running::StartError};
+use super::{Blueprint, StartError, registry::Processor};
 use crate::{
     config::{ComponentId, ConfigError, Pipeline},
     pipeline::{Destination, Stage},

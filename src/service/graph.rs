@@ -1,11 +1,10 @@
 //! From checked configuration to what runs: exporters, stages, and the pipelines between them.
 
 use super::{
-    Blueprint,
+    Blueprint, StartError,
     batch::Batches,
     observe::{Measured, MeasuredStage, Sampler, Watcher, sample_queue},
     registry::{Exporter, Processor},
-    running::StartError,
 };
 use crate::{
     config::{self, ComponentId, ConfigError},

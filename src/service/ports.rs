@@ -1,6 +1,6 @@
 //! The ports of tracegate's own: metrics for scrapers, health for probes, pages for people.
 
-use super::{push::Push, running::StartError};
+use super::{StartError, push::Push};
 use crate::net::{
     Flag, Listener, Place,
     tls::{Acceptor, TlsServer},

@@ -2,7 +2,7 @@
 //! stopped the other way round.
 
 use super::{
-    Blueprint,
+    Blueprint, StartError,
     graph::{self, Pipelines, RunningExporter},
     observe::{Sampler, rejections, sample_intake},
     ports::{self, Listening, Port, Readers},
@@ -11,9 +11,9 @@ use super::{
     switch::Switch,
 };
 use crate::{
-    config::{self, ComponentId, ConfigError, Section},
+    config::{self, ComponentId, Section},
     detect::Engine,
-    net::{Address, ListenError},
+    net::Address,
     pipeline::{Destination, Gateway},
     receiver::{self, Receiver},
     telemetry::{Health, PipelineMetrics, prometheus, recorders, zpages},
@@ -32,23 +32,6 @@ const RECEIVERS_SHARE: f64 = 0.5;
 
 /// Reloads whose replaced parts may empty their queues at one time: each keeps its memory that long.
 const MAX_RETIRING: usize = 2;
-
-/// Why a checked configuration did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A component cannot be made from its configuration.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// A receiver cannot listen.
-    #[error(transparent)]
-    Receiver(#[from] receiver::StartError),
-    /// Metrics cannot be recorded.
-    #[error(transparent)]
-    Metrics(#[from] prometheus::InstallError),
-    /// An address of tracegate's own cannot be listened on.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-}
 
 /// Where a running service listens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
