@@ -5,6 +5,7 @@ mod balance;
 mod dial;
 mod proxy;
 mod stream;
+mod warm;
 
 pub(super) use balance::{Balancer, Failed};
 pub use balance::{Resolve, SystemResolver};

@@ -6,13 +6,13 @@
 use super::{
     Chunks, HttpClient,
     dial::{self, tcp_connector},
+    warm::Warm,
 };
 use arc_swap::ArcSwap;
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
-use hyper_util::{client::legacy::Error, rt::TokioIo};
+use hyper_util::client::legacy::Error;
 use std::{
-    fmt,
     future::Future,
     io,
     net::SocketAddr,
@@ -24,7 +24,6 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    net::TcpStream,
     sync::{Notify, watch},
     task::AbortHandle,
     time::Instant,
@@ -268,29 +267,6 @@ struct Link {
     changes: watch::Sender<u64>,
 }
 
-/// A connection made ahead of the request that uses it.
-pub(in crate::exporter) struct Warm {
-    stream: Mutex<Option<TokioIo<TcpStream>>>,
-    stale: Arc<AtomicBool>,
-}
-
-impl fmt::Debug for Warm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Warm").finish_non_exhaustive()
-    }
-}
-
-impl Warm {
-    /// The connection made ahead. Without one, an earlier one has been used and lost.
-    pub(super) fn take(&self) -> Option<TokioIo<TcpStream>> {
-        let stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if stream.is_none() {
-            self.stale.store(true, Ordering::Relaxed);
-        }
-        stream
-    }
-}
-
 impl Node {
     fn start(address: SocketAddr, shared: &Shared) -> io::Result<Arc<Self>> {
         let uri: Uri = format!("http://{address}").parse().map_err(io::Error::other)?;
@@ -301,7 +277,7 @@ impl Node {
             wake: Notify::new(),
             changes: shared.changes.clone(),
         });
-        let warm = Arc::new(Warm { stream: Mutex::default(), stale: shared.stale.clone() });
+        let warm = Arc::new(Warm::new(shared.stale.clone()));
         let keeper = tokio::spawn(keep(link.clone(), warm.clone(), uri.clone())).abort_handle();
         Ok(Arc::new(Node { address, client: (shared.make)(uri, warm), link, keeper }))
     }
@@ -353,7 +329,7 @@ async fn keep(link: Arc<Link>, warm: Arc<Warm>, to: Uri) {
     loop {
         match dial::tcp(connector.clone(), to.clone()).await {
             Ok(stream) => {
-                *warm.stream.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
+                warm.put(stream);
                 let ready = Instant::now();
                 link.set(State::Ready);
                 // A request that failed on an earlier connection may have said so twice.

@@ -1,9 +1,9 @@
 //! How a connection is made: straight, over a unix socket, or through a proxy.
 
 use super::{
-    balance::Warm,
     proxy::{Kind, Proxy},
     stream::{Io, Stream},
+    warm::Warm,
 };
 use http::{
     Uri,
