@@ -21,6 +21,7 @@ use tokio::{
     time::Instant,
 };
 
+mod activity;
 mod auth;
 mod body;
 mod codec;

@@ -1,6 +1,7 @@
 //! OTLP/gRPC: one unary `Export` call per signal (OTLP specification, "OTLP/gRPC").
 
 use super::{
+    activity::InFlight,
     auth::Gate,
     body::{Pace, drain},
     codec,
@@ -9,7 +10,6 @@ use super::{
     intake::{From, Intake},
     metadata,
     reply::{self, Reply},
-    serve::InFlight,
 };
 use crate::{
     auth::Principal,

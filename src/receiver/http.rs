@@ -1,6 +1,7 @@
 //! OTLP/HTTP: protobuf and JSON on configurable paths (OTLP specification, "OTLP/HTTP").
 
 use super::{
+    activity::InFlight,
     auth::Gate,
     body::{Pace, drain, read_all},
     cors::Cors,
@@ -9,7 +10,6 @@ use super::{
     intake::{From, Intake},
     metadata,
     reply::{self, Reply},
-    serve::InFlight,
 };
 use crate::{
     auth::Principal,

@@ -1,7 +1,13 @@
 //! One accept loop for both protocols, and the watch over each connection: how many there are, how long they may take,
 //! when they end.
 
-use super::{Listening, grpc::Grpc, http::Http, reply::Reply};
+use super::{
+    Listening,
+    activity::{Activity, End, HEAD_PATIENCE, InFlight},
+    grpc::Grpc,
+    http::Http,
+    reply::Reply,
+};
 use crate::{
     net::{
         Socket, Stream,
@@ -21,10 +27,7 @@ use std::{
     future::poll_fn,
     net::SocketAddr,
     pin::pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     task::Poll,
     time::Duration,
 };
@@ -43,15 +46,6 @@ pub(super) use pings::PingPolicy;
 
 /// How long to wait when the system has no file descriptor for one more connection.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
-
-/// How long a handshake, then the head of a request, may still take to arrive when the connection is to close.
-const HEAD_PATIENCE: Duration = Duration::from_secs(1);
-
-/// How often it is looked whether it has.
-const HEAD_CHECK: Duration = Duration::from_millis(5);
-
-/// The least time between two looks at a connection's allowances.
-const LEAST_STEP: Duration = Duration::from_millis(10);
 
 /// The least time between two log lines about connections that were not taken.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
@@ -268,14 +262,14 @@ async fn watch_over<C: GracefulConnection>(
     // Being told off is found out while the connection is driven, so it is looked for there and costs no wakeup.
     let driven = poll_fn(|cx| match connection.as_mut().poll(cx) {
         Poll::Ready(_) => Poll::Ready(Driven::Ended),
-        Poll::Pending if activity.told_off.load(Ordering::Relaxed) => Poll::Ready(Driven::ToldOff),
+        Poll::Pending if activity.is_told_off() => Poll::Ready(Driven::ToldOff),
         Poll::Pending => Poll::Pending,
     });
     tokio::select! {
         // How a connection ends is the client's affair; what matters was answered or counted before.
         driven = driven => if driven == Driven::Ended { return },
         _ = phase.wait_for(|phase| *phase != Phase::Running) => {}
-        end = activity.over(rules) => if end == End::Now { return },
+        end = activity.over(rules.header_timeout, rules.idle, rules.age) => if end == End::Now { return },
     }
     tokio::select! {
         _ = connection.as_mut() => return,
@@ -298,118 +292,6 @@ enum Driven {
     ToldOff,
 }
 
-/// What a connection has done, as far as its limits depend on it.
-#[derive(Debug)]
-struct Activity {
-    begin: Instant,
-    http2: AtomicBool,
-    in_flight: AtomicUsize,
-    /// Milliseconds after `begin` at which the last request ended.
-    idle_since: AtomicU64,
-    /// Whether the client owes us something: the start of HTTP/2, or the rest of an HTTP/1 head.
-    owing: AtomicBool,
-    /// Milliseconds after `begin` since when it owes.
-    owing_since: AtomicU64,
-    /// Whether the client broke a rule it was told of, and the connection ends for that.
-    told_off: AtomicBool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    /// Without ceremony: there is no request to finish.
-    Now,
-    /// After the requests in hand.
-    Gracefully,
-}
-
-impl Activity {
-    fn new() -> Self {
-        Activity {
-            begin: Instant::now(),
-            http2: AtomicBool::new(false),
-            in_flight: AtomicUsize::new(0),
-            idle_since: AtomicU64::new(0),
-            owing: AtomicBool::new(true),
-            owing_since: AtomicU64::new(0),
-            told_off: AtomicBool::new(false),
-        }
-    }
-
-    fn has_requests(&self) -> bool {
-        self.in_flight.load(Ordering::Relaxed) > 0
-    }
-
-    fn now(&self) -> u64 {
-        u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    fn age_of(&self, moment: &AtomicU64) -> Duration {
-        Duration::from_millis(self.now().saturating_sub(moment.load(Ordering::Relaxed)))
-    }
-
-    /// The client has said that it speaks HTTP/2. From here on pings find out whether it is there.
-    fn speaks_http2(&self) {
-        self.http2.store(true, Ordering::Relaxed);
-        self.owing.store(false, Ordering::Relaxed);
-    }
-
-    /// Something was read: between HTTP/1 requests that is the start of a head.
-    fn read(&self) {
-        let between = !self.http2.load(Ordering::Relaxed) && self.in_flight.load(Ordering::Relaxed) == 0;
-        if between && !self.owing.swap(true, Ordering::Relaxed) {
-            self.owing_since.store(self.now(), Ordering::Relaxed);
-        }
-    }
-
-    /// Resolves when the client owes nothing: a client that has just connected, or has begun a head, is about to ask,
-    /// and closing the connection now would leave it without an answer. Not for long: it may never ask.
-    async fn asked(&self) {
-        let patience = Instant::now() + HEAD_PATIENCE;
-        while self.owing.load(Ordering::Relaxed) && Instant::now() < patience {
-            tokio::time::sleep(HEAD_CHECK).await;
-        }
-    }
-
-    /// Resolves when the connection has run out of one of its allowances: at the earliest when it has, at the latest
-    /// one shortest allowance later.
-    async fn over(&self, rules: &Rules) -> End {
-        let allowances = [Some(rules.header_timeout), rules.idle, rules.age];
-        let step = allowances.into_iter().flatten().min().unwrap_or(rules.header_timeout).max(LEAST_STEP);
-        loop {
-            tokio::time::sleep(step).await;
-            if self.owing.load(Ordering::Relaxed) && self.age_of(&self.owing_since) >= rules.header_timeout {
-                return End::Now;
-            }
-            let idle = self.in_flight.load(Ordering::Relaxed) == 0;
-            if idle && rules.idle.is_some_and(|limit| self.age_of(&self.idle_since) >= limit) {
-                return End::Gracefully;
-            }
-            if rules.age.is_some_and(|limit| self.begin.elapsed() >= limit) {
-                return End::Gracefully;
-            }
-        }
-    }
-}
-
-/// Marks its connection as busy while it lives.
-#[derive(Debug)]
-pub(super) struct InFlight(Arc<Activity>);
-
-impl InFlight {
-    fn new(activity: Arc<Activity>) -> Self {
-        activity.in_flight.fetch_add(1, Ordering::Relaxed);
-        activity.owing.store(false, Ordering::Relaxed);
-        InFlight(activity)
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.idle_since.store(self.0.now(), Ordering::Relaxed);
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -420,23 +302,5 @@ mod tests {
         let at = |share: u32| start + LOG_INTERVAL * share / 10;
         let logged: Vec<u32> = (0..=25).filter(|&share| log.due(at(share))).collect();
         assert_eq!(logged, [0, 10, 20]);
-    }
-
-    #[tokio::test]
-    async fn http1_owes_a_head_between_requests_and_http2_only_its_preface() {
-        let activity = Arc::new(Activity::new());
-        let owing = || activity.owing.load(Ordering::Relaxed);
-        assert!(owing(), "a new connection owes its first bytes");
-        let busy = InFlight::new(activity.clone());
-        assert!(!owing());
-        activity.read();
-        assert!(!owing(), "while a request is in hand, what is read is its body");
-        drop(busy);
-        assert!(!owing(), "an idle connection owes nothing");
-        activity.read();
-        assert!(owing(), "half a head");
-        activity.speaks_http2();
-        activity.read();
-        assert!(!owing(), "pings and settings come at any time");
     }
 }

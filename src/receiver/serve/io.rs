@@ -2,7 +2,8 @@
 //! word of its own between the frames of HTTP/2 to a client that pings too often.
 
 use super::{
-    Activity, Rules,
+    super::activity::Activity,
+    Rules,
     authority::Authority,
     pings::{Pings, TOO_MANY_PINGS},
 };
@@ -11,7 +12,7 @@ use std::{
     future::Future,
     io::{self, IoSlice},
     pin::Pin,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -78,7 +79,7 @@ impl Watched {
         self.activity.read();
         let Some(pings) = &mut self.pings else { return };
         let too_many = pings.read(fresh, || self.activity.has_requests());
-        if too_many && !self.activity.told_off.swap(true, Ordering::Relaxed) {
+        if too_many && self.activity.tell_off() {
             self.goaway = TOO_MANY_PINGS;
         }
     }
