@@ -22,6 +22,7 @@ pub mod process;
 pub mod prometheus;
 pub mod recorders;
 mod registry;
+mod seldom;
 pub mod settings;
 pub(crate) mod timestamp;
 pub mod zpages;
@@ -35,4 +36,5 @@ pub use recorders::{
     BatchMetrics, ConnectionMetrics, ExporterMetrics, InHandMetrics, MaskMetrics, MemoryLimiterMetrics, OpenConnection,
     PipelineMetrics, ReceiverMetrics, RejectedMetrics, StageMetrics,
 };
+pub use seldom::Seldom;
 pub use settings::Telemetry;

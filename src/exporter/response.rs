@@ -2,32 +2,29 @@
 //! refused. Their sentences are foreign text that may repeat payload, so they are not even decoded.
 
 use super::{Failure, Sent};
-use crate::otlp::Signal;
+use crate::{otlp::Signal, telemetry::Seldom};
 use http::{HeaderMap, header::RETRY_AFTER};
 use prost::Message;
 use serde_json::Value;
 use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant, SystemTime},
+    sync::Arc,
+    time::{Duration, SystemTime},
 };
 
 /// The largest answer read (OTLP specification, client response limit).
 pub(super) const MAX_RESPONSE_BYTES: usize = 4 * 1024 * 1024;
 
-/// Tells the log when a backend rejects items, at most every ten seconds: a backend that rejects something of every
-/// request shows in the log, and does not fill it. Its own words stay out: they may repeat payload.
+/// Tells the log when a backend rejects items, now and then: one that rejects something of every request shows in the
+/// log, and does not fill it. Its own words stay out: they may repeat payload.
 #[derive(Debug, Default)]
 pub(super) struct Rejections {
     exporter: Arc<str>,
-    /// When the last line was written, and how many items were rejected since.
-    last: Mutex<(Option<Instant>, u64)>,
+    log: Seldom,
 }
-
-const BETWEEN_LINES: Duration = Duration::from_secs(10);
 
 impl Rejections {
     pub(super) fn of(exporter: &str) -> Self {
-        Rejections { exporter: exporter.into(), last: Mutex::default() }
+        Rejections { exporter: exporter.into(), log: Seldom::default() }
     }
 
     /// Takes note of an answer.
@@ -35,7 +32,7 @@ impl Rejections {
         if sent.rejected == 0 {
             return;
         }
-        if let Some(rejected) = self.due(sent.rejected, Instant::now()) {
+        if let Some(rejected) = self.log.turn(sent.rejected) {
             tracing::warn!(
                 exporter = %self.exporter,
                 signal = signal.name(),
@@ -43,17 +40,6 @@ impl Rejections {
                 "the backend took a request and rejected items of it (partial_success); they are not sent again"
             );
         }
-    }
-
-    /// How many were rejected since the last line, if it is time for another.
-    fn due(&self, rejected: u64, now: Instant) -> Option<u64> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.1 = last.1.saturating_add(rejected);
-        if last.0.is_some_and(|at| now.saturating_duration_since(at) < BETWEEN_LINES) {
-            return None;
-        }
-        last.0 = Some(now);
-        Some(std::mem::take(&mut last.1))
     }
 }
 
@@ -169,17 +155,6 @@ pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Durati
 mod tests {
     use super::*;
     use http::HeaderValue;
-
-    #[test]
-    fn rejections_are_logged_now_and_then_and_add_up() {
-        let rejections = Rejections::of("x");
-        let now = Instant::now();
-        assert_eq!(rejections.due(3, now), Some(3));
-        assert_eq!(rejections.due(4, now), None);
-        assert_eq!(rejections.due(5, now + BETWEEN_LINES), Some(9));
-        assert_eq!(rejections.due(u64::MAX, now + BETWEEN_LINES), None);
-        assert_eq!(rejections.due(1, now + 2 * BETWEEN_LINES), Some(u64::MAX));
-    }
 
     #[test]
     fn partial_success_is_read_in_both_encodings() {

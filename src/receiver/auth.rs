@@ -4,22 +4,13 @@ use super::fault::Fault;
 use crate::{
     auth::{Denied, Principal, Server},
     pipeline::{Refusal, Transport},
+    telemetry::Seldom,
 };
 use http::{HeaderMap, header::AUTHORIZATION, request::Parts};
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 /// When a client should come back whose password found no turn to be checked.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// How often refusals are written to the log at most.
-const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// What a server with `auth` runs with.
 #[derive(Clone, Debug)]
@@ -36,12 +27,12 @@ pub(super) struct Gate {
     auth: Auth,
     receiver: Arc<str>,
     transport: Transport,
-    log: Rarely,
+    log: Seldom,
 }
 
 impl Gate {
     pub(super) fn new(auth: Auth, receiver: Arc<str>, transport: Transport) -> Self {
-        Gate { auth, receiver, transport, log: Rarely::new() }
+        Gate { auth, receiver, transport, log: Seldom::default() }
     }
 
     /// Who sends a request with this head.
@@ -55,7 +46,7 @@ impl Gate {
             None => server.authenticate(head.headers.get_all(header).iter().map(|value| value.as_bytes())).await,
         };
         admitted.map_err(|denied| {
-            if let Some(refused) = self.log.turn() {
+            if let Some(refused) = self.log.turn(1) {
                 let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
                 tracing::warn!(
                     receiver = &*self.receiver,
@@ -117,31 +108,6 @@ fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
-/// Something that happens often and is told seldom.
-#[derive(Debug)]
-struct Rarely {
-    start: Instant,
-    /// Milliseconds from the start to when it may be told again.
-    next: AtomicU64,
-    untold: AtomicU64,
-}
-
-impl Rarely {
-    fn new() -> Self {
-        Rarely { start: Instant::now(), next: AtomicU64::new(0), untold: AtomicU64::new(0) }
-    }
-
-    /// How often it has happened since it was last told, if now is the time to tell.
-    fn turn(&self) -> Option<u64> {
-        self.untold.fetch_add(1, Ordering::Relaxed);
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let (now, next) = (millis(self.start.elapsed()), self.next.load(Ordering::Relaxed));
-        let mine = now >= next
-            && self.next.compare_exchange(next, now + millis(LOG_EVERY), Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        mine.then(|| self.untold.swap(0, Ordering::Relaxed))
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -162,13 +128,5 @@ mod tests {
         assert_eq!(parameters("/?auth=1&auth=2", "auth").unwrap().len(), 2);
         assert_eq!(parameters("/?Auth=1", "auth"), None);
         assert_eq!(parameters("/", "auth"), None);
-    }
-
-    #[test]
-    fn what_happens_often_is_told_once() {
-        let rarely = Rarely::new();
-        assert_eq!(rarely.turn(), Some(1));
-        assert_eq!((0..1000).filter_map(|_| rarely.turn()).count(), 0);
-        assert_eq!(rarely.untold.load(Ordering::Relaxed), 1000);
     }
 }

@@ -14,7 +14,7 @@ use crate::{
         tls::{Acceptor, HandshakeError},
     },
     pipeline::Transport,
-    telemetry::ConnectionMetrics,
+    telemetry::{ConnectionMetrics, Seldom},
 };
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -22,18 +22,10 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulConnection},
 };
-use std::{
-    convert::Infallible,
-    future::poll_fn,
-    net::SocketAddr,
-    pin::pin,
-    sync::{Arc, Mutex, PoisonError},
-    task::Poll,
-    time::Duration,
-};
+use std::{convert::Infallible, future::poll_fn, net::SocketAddr, pin::pin, sync::Arc, task::Poll, time::Duration};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
-    time::{Instant, timeout},
+    time::timeout,
 };
 
 mod authority;
@@ -46,9 +38,6 @@ pub(super) use pings::PingPolicy;
 
 /// How long to wait when the system has no file descriptor for one more connection.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
-
-/// The least time between two log lines about connections that were not taken.
-const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The largest head of an HTTP/1 request. HTTP/2 has hyper's bound of 16 KiB.
 const MAX_HEAD_BYTES: usize = 128 * 1024;
@@ -124,9 +113,9 @@ pub(super) async fn accept(
 ) {
     let Listening { listener, tls, .. } = port;
     let seats = Arc::new(Semaphore::new(rules.max_connections));
-    let handshakes = Arc::new(Mutex::new(Seldom::default()));
+    let handshakes = Arc::new(Seldom::default());
     let connections = service.connections();
-    let mut log = Seldom::default();
+    let (cannot_accept, too_many) = (Seldom::default(), Seldom::default());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -136,7 +125,7 @@ pub(super) async fn accept(
             Ok(connection) => connection,
             Err(error) if of_one_connection(&error) => continue,
             Err(error) => {
-                if log.due(Instant::now()) {
+                if cannot_accept.turn(1).is_some() {
                     tracing::warn!(%error, "cannot accept connections; trying again");
                 }
                 tokio::time::sleep(ACCEPT_BACKOFF).await;
@@ -144,7 +133,7 @@ pub(super) async fn accept(
             }
         };
         let Ok(seat) = seats.clone().try_acquire_owned() else {
-            if log.due(Instant::now()) {
+            if too_many.turn(1).is_some() {
                 tracing::warn!(max_connections = rules.max_connections, "too many connections; closing new ones");
             }
             continue;
@@ -173,7 +162,7 @@ async fn secured(
     tls: &Acceptor,
     rules: &Rules,
     phase: &mut watch::Receiver<Phase>,
-    log: &Mutex<Seldom>,
+    log: &Seldom,
 ) -> Option<Stream> {
     let mut handshake = pin!(tls.accept(socket, rules.header_timeout));
     let draining = async {
@@ -189,26 +178,12 @@ async fn secured(
         Ok(stream) => return Some(stream),
         // Load balancers and probes look whether a port is open; that is nobody's fault.
         Err(HandshakeError::Closed) => {}
-        Err(error) if log.lock().unwrap_or_else(PoisonError::into_inner).due(Instant::now()) => {
+        Err(error) if log.turn(1).is_some() => {
             tracing::warn!(%error, %peer, "TLS handshake failed");
         }
         Err(error) => tracing::debug!(%error, %peer, "TLS handshake failed"),
     }
     None
-}
-
-/// Keeps a flood of connections from becoming a flood of log lines.
-#[derive(Default)]
-struct Seldom(Option<Instant>);
-
-impl Seldom {
-    fn due(&mut self, now: Instant) -> bool {
-        let due = self.0.is_none_or(|last| now - last >= LOG_INTERVAL);
-        if due {
-            self.0 = Some(now);
-        }
-        due
-    }
 }
 
 /// Whether accepting failed for one connection only, not for the listener.
@@ -290,17 +265,4 @@ async fn watch_over<C: GracefulConnection>(
 enum Driven {
     Ended,
     ToldOff,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_flood_is_logged_once_per_interval() {
-        let (mut log, start) = (Seldom::default(), Instant::now());
-        let at = |share: u32| start + LOG_INTERVAL * share / 10;
-        let logged: Vec<u32> = (0..=25).filter(|&share| log.due(at(share))).collect();
-        assert_eq!(logged, [0, 10, 20]);
-    }
 }
