@@ -113,8 +113,7 @@ impl Backend {
 
 /// Sends the request as an SDK would: OTLP over gRPC.
 async fn send(port: SocketAddr, request: &ExportTraceServiceRequest) -> anyhow::Result<()> {
-    let mut config = otlp_grpc::Config::default();
-    config.endpoint = format!("http://{port}");
+    let config = otlp_grpc::Config { endpoint: format!("http://{port}"), ..otlp_grpc::Config::default() };
     let client = otlp_grpc::OtlpGrpc::new(&config).context("cannot make a client")?;
     let spans = request.resource_spans.iter().flat_map(|resource| &resource.scope_spans).map(|scope| scope.spans.len());
     let request = Outgoing {

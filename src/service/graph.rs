@@ -98,7 +98,7 @@ impl Pipelines {
         let connected = blueprint.layout.pipelines.iter().map(|pipeline| {
             let (id, signal) = (pipeline.id.to_string(), pipeline.id.signal);
             let stages = pipeline.processors.iter().filter_map(|id| processors.stages.get(id).cloned());
-            let stages = stages.map(|stage| MeasuredStage::new(stage, &id, signal)).collect();
+            let stages = stages.map(|stage| MeasuredStage::around(stage, &id, signal)).collect();
             let destinations = pipeline.exporters.iter().filter_map(destination);
             let destinations = processors.batches.in_front_of(pipeline, destinations);
             (pipeline.clone(), Arc::new(Pipeline { id, stages, destinations }))

@@ -168,7 +168,7 @@ pub struct MeasuredStage {
 
 impl MeasuredStage {
     /// A stage of the pipeline with this id.
-    pub fn new(stage: Arc<dyn Stage>, pipeline: &str, signal: Signal) -> Arc<dyn Stage> {
+    pub fn around(stage: Arc<dyn Stage>, pipeline: &str, signal: Signal) -> Arc<dyn Stage> {
         let metrics = StageMetrics::new(stage.id(), pipeline, signal);
         Arc::new(MeasuredStage { stage, metrics })
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     compression::{Algorithm, Compression},
-    config::{ConfigError, types},
+    config::{ConfigError, MapList, types},
     exporter::{Failure, Outgoing, Sender, Sent, TlsClient, otlp_grpc, otlp_http},
     otlp::Signal,
     telemetry::{
@@ -32,8 +32,8 @@ pub struct Push {
 
 /// How a request leaves.
 enum Channel {
-    Grpc(otlp_grpc::OtlpGrpc),
-    Http(otlp_http::OtlpHttp),
+    Grpc(Box<otlp_grpc::OtlpGrpc>),
+    Http(Box<otlp_http::OtlpHttp>),
 }
 
 /// Checks a reader without connecting or reading a file.
@@ -55,8 +55,8 @@ impl Push {
     /// [`ConfigError`] when a certificate file cannot be used.
     pub fn start(reader: &PeriodicReader, metrics: Prometheus, health: &Health) -> Result<Push, ConfigError> {
         let channel = match reader.protocol {
-            Protocol::Grpc => otlp_grpc::OtlpGrpc::new(&grpc(reader)).map(Channel::Grpc),
-            Protocol::Http => otlp_http::OtlpHttp::new(&http(reader)).map(Channel::Http),
+            Protocol::Grpc => otlp_grpc::OtlpGrpc::new(&grpc(reader)).map(|sender| Channel::Grpc(Box::new(sender))),
+            Protocol::Http => otlp_http::OtlpHttp::new(&http(reader)).map(|sender| Channel::Http(Box::new(sender))),
         }
         .map_err(|error| error.under(&PATH))?;
         let (stop, mut stopped) = watch::channel(false);
@@ -111,27 +111,30 @@ impl Channel {
 }
 
 fn grpc(reader: &PeriodicReader) -> otlp_grpc::Config {
-    let mut config = otlp_grpc::Config::default();
-    config.endpoint.clone_from(&reader.endpoint);
-    config.timeout = types::Duration(reader.timeout);
-    config.compression = compression(reader);
-    config.headers.0.clone_from(&reader.headers);
-    config.tls = TlsClient { insecure: reader.insecure, ..tls(reader) };
-    config
+    otlp_grpc::Config {
+        endpoint: reader.endpoint.clone(),
+        timeout: types::Duration(reader.timeout),
+        compression: compression(reader),
+        headers: MapList(reader.headers.clone()),
+        tls: TlsClient { insecure: reader.insecure, ..tls(reader) },
+        ..otlp_grpc::Config::default()
+    }
 }
 
 /// An endpoint with a path is used as it is; otherwise `/v1/metrics` is appended.
 fn http(reader: &PeriodicReader) -> otlp_http::Config {
     let authority = reader.endpoint.split_once("://").map_or(reader.endpoint.as_str(), |(_, rest)| rest);
     let has_path = authority.split_once('/').is_some_and(|(_, path)| !path.is_empty());
-    let mut config = otlp_http::Config::default();
-    let endpoint = if has_path { &mut config.metrics_endpoint } else { &mut config.endpoint };
-    endpoint.clone_from(&reader.endpoint);
-    config.timeout = types::Duration(reader.timeout);
-    config.compression = compression(reader);
-    config.headers.0.clone_from(&reader.headers);
-    config.tls = tls(reader);
-    config
+    let (whole, base) = if has_path { (reader.endpoint.as_str(), "") } else { ("", reader.endpoint.as_str()) };
+    otlp_http::Config {
+        endpoint: base.to_owned(),
+        metrics_endpoint: whole.to_owned(),
+        timeout: types::Duration(reader.timeout),
+        compression: compression(reader),
+        headers: MapList(reader.headers.clone()),
+        tls: tls(reader),
+        ..otlp_http::Config::default()
+    }
 }
 
 fn compression(reader: &PeriodicReader) -> Compression {

@@ -80,7 +80,7 @@ fn a_measured_stage_is_the_stage() {
         principal: None,
     };
     let request = Request::read(Signal::Logs, payload().bytes, origin, &Bounds::default()).unwrap();
-    let measured = MeasuredStage::new(Arc::new(Refusing), "logs", Signal::Logs);
+    let measured = MeasuredStage::around(Arc::new(Refusing), "logs", Signal::Logs);
     assert_eq!(measured.id(), "refusing");
     assert_eq!(measured.apply(&request, &mut Plan::default()), Err(Refusal::Malformed("no".to_owned())));
 }
