@@ -3,8 +3,7 @@
 use std::process::ExitCode;
 
 /// Large telemetry requests allocate and free megabytes at a time; the system allocator returns those pages to the
-/// kernel after every request and faults them in again, which costs more than all of our own work together. Without huge
-/// pages (`no_thp`), because every request that touches a little of one would keep two megabytes of it resident.
+/// kernel after every request and faults them in again, which costs more than all of our own work together.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
