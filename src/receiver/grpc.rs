@@ -190,11 +190,10 @@ fn coding(headers: &HeaderMap) -> Result<Option<Algorithm>, Fault> {
     }
 }
 
-/// The compression of the answer: the request's own, unless the client lists what it reads and that is not in it.
+/// The compression of the answer: the request's own, if the client says that it reads it.
 fn mirrored(headers: &HeaderMap) -> Option<Algorithm> {
     let coding = coding(headers).ok().flatten()?;
-    let Some(list) = headers.get(ACCEPT_ENCODING) else { return Some(coding) };
-    list.to_str().ok()?.split(',').any(|name| name.trim() == name_of(coding)).then_some(coding)
+    headers.get(ACCEPT_ENCODING)?.to_str().ok()?.split(',').any(|name| name.trim() == name_of(coding)).then_some(coding)
 }
 
 fn name_of(coding: Algorithm) -> &'static str {
@@ -221,7 +220,9 @@ fn success(signal: Signal, accepted: &Accepted, coding: Option<Algorithm>) -> Re
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, CONTENT_TYPE);
     headers.insert(ACCEPT_ENCODING, ACCEPTED);
-    if let Some(coding) = coding {
+    // Named only where it is used: a client that compresses and reads no compression, such as a tonic client with
+    // `send_compressed` alone, refuses every answer that names one.
+    if let (Some(coding), true) = (coding, packed.is_some()) {
         headers.insert(ENCODING, HeaderValue::from_static(name_of(coding)));
     }
     response

@@ -129,6 +129,19 @@ async fn c1_tonics_own_compression_is_understood_both_ways() {
     }
 }
 
+/// tonic refuses every answer that names an encoding it was not told to read, also one that is not compressed.
+#[tokio::test]
+async fn c1_a_tonic_client_that_only_sends_compressed_reads_the_answer() {
+    let server = Server::start().await;
+    for message in ["", "blocked", &"blocked ".repeat(100)] {
+        server.recorder.answers(Ok(Accepted { rejected: 2, message: message.to_owned() }));
+        let client = client(&server).await.send_compressed(CompressionEncoding::Gzip);
+        let answer = export(client, Signal::Traces.grpc_path(), spans("x")).await.unwrap();
+        let partial = ExportTraceServiceResponse::decode(answer).unwrap().partial_success.unwrap();
+        assert_eq!(partial.error_message, message);
+    }
+}
+
 #[tokio::test]
 async fn c1_a_client_that_cannot_read_its_own_compression_gets_none() {
     let server = Server::start().await;
