@@ -247,6 +247,7 @@ fn a_component_of_the_collector_that_is_not_here_says_what_to_do() {
         ("processors", "tail_sampling", "(valid values: ["),
         ("receivers", "jaeger", "(valid values: [otlp])"),
         ("extensions", "file_storage", "this version queues in memory"),
+        ("extensions", "healthcheckv2", "health_check"),
     ] {
         let error = output(&["validate", "--config", &format!("yaml:{section}: {{{kind}: {{}}}}")], b"").stderr;
         let message = format!("Error: {section}::{kind}: '{section}' unknown type: \"{kind}\" for id: \"{kind}\"");

@@ -391,12 +391,11 @@ fn unknown_type(kinds: &Kinds<'_>, section: Section, id: &ComponentId) -> Config
         id.kind(),
         valid.join(" ")
     );
-    let hint = match nearest(id.kind(), &valid) {
-        Some(near) => format!("did you mean \"{near}\"?"),
-        None => match kinds.advice.iter().find(|advice| advice.section == section && advice.kind == id.kind()) {
-            Some(advice) => advice.text.to_owned(),
-            None => KEEP.to_owned(),
-        },
+    let advice = kinds.advice.iter().find(|advice| advice.section == section && advice.kind == id.kind());
+    let hint = match (advice, nearest(id.kind(), &valid)) {
+        (Some(advice), _) => advice.text.to_owned(),
+        (None, Some(near)) => format!("did you mean \"{near}\"?"),
+        (None, None) => KEEP.to_owned(),
     };
     ConfigError::new("", message).with_hint(hint)
 }

@@ -17,6 +17,10 @@ const READERS: &str = "service::telemetry::metrics::readers";
 const READERS_FLAG: &str =
     "--set 'service.telemetry.metrics.readers=[{pull: {exporter: {prometheus: {port: 18888}}}}]'";
 
+/// The likeliest other program.
+const BESIDE: &str = "a Collector on this machine has it by default; pipelines/in-front-of-collector.yaml keeps out of \
+                      its ports";
+
 /// A port that is listened on; nothing answers yet.
 #[derive(Clone, Debug)]
 pub struct Listening {
@@ -50,7 +54,7 @@ impl Listening {
         }
         let key = path.replace("::", ".");
         let flag = if path == READERS { Flag::Whole(READERS_FLAG) } else { Flag::Key(&key) };
-        let (socket, address) = Listener::bind_tcp(endpoint, Place { path, flag, recipe: "" }).await?;
+        let (socket, address) = Listener::bind_tcp(endpoint, Place { path, flag, recipe: BESIDE }).await?;
         Ok(Listening { endpoint: endpoint.to_owned(), address, socket: Arc::new(socket), tls: None })
     }
 

@@ -301,11 +301,7 @@ impl TryFrom<RawMetrics> for Metrics {
             );
         }
         if raw.views.is_some_and(|views| !views.is_empty()) {
-            return Err(if raw.level == MetricsLevel::Detailed {
-                "views are not supported: remove 'views' and choose metrics where they are scraped"
-            } else {
-                "service::telemetry::metrics::views can only be set when service::telemetry::metrics::level is detailed"
-            });
+            return Err("views are not supported: remove 'views' and choose metrics where they are scraped");
         }
         let (mut readers, mut periodic) = (Vec::<PullReader>::new(), Vec::<PeriodicReader>::new());
         for reader in raw.readers.unwrap_or_else(|| vec![RawReader::pull()]) {
