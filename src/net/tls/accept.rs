@@ -35,6 +35,9 @@ pub enum HandshakeError {
     /// The connection ended before anything was sent, as a port check does.
     #[error("the connection was closed before the handshake")]
     Closed,
+    /// openssl writes such certificates unless it is given extensions.
+    #[error("the client's certificate is X.509 version 1; version 3 is needed")]
+    Version1,
     /// The two did not agree, or the connection broke.
     #[error("{0}")]
     Failed(io::Error),
@@ -92,7 +95,9 @@ pub async fn secured(
 /// What does not begin with a record of TLS comes from a client without it.
 fn failed(error: io::Error) -> HandshakeError {
     match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-        Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => HandshakeError::Plaintext,
+        Some(&rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => HandshakeError::Plaintext,
+        // webpki's own type is not part of rustls' interface, and its Debug text no sentence.
+        Some(error) if error.to_string().contains("UnsupportedCertVersion") => HandshakeError::Version1,
         _ => HandshakeError::Failed(error),
     }
 }
@@ -127,6 +132,8 @@ async fn refuse(socket: &mut Socket, start: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustls::{CertificateError, OtherError};
+    use std::{error::Error, fmt};
 
     #[test]
     fn the_answer_to_http2_is_two_whole_frames() {
@@ -134,5 +141,26 @@ mod tests {
         assert_eq!(settings, [0, 0, 0, 4, 0, 0, 0, 0, 0]);
         assert_eq!(usize::from(goaway[2]), goaway.len() - 9, "length");
         assert_eq!((goaway[3], goaway[16]), (7, 12));
+    }
+
+    /// As webpki's own, whose type cannot be named.
+    #[derive(Debug)]
+    struct UnsupportedCertVersion;
+
+    impl fmt::Display for UnsupportedCertVersion {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("unsupported")
+        }
+    }
+
+    impl Error for UnsupportedCertVersion {}
+
+    #[test]
+    fn what_went_wrong_is_said_in_a_sentence() {
+        let of = |error: rustls::Error| failed(io::Error::other(error)).to_string();
+        let version = CertificateError::Other(OtherError(Arc::new(UnsupportedCertVersion)));
+        assert!(of(rustls::Error::InvalidCertificate(version)).contains("X.509 version 1"));
+        let plaintext = rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
+        assert!(of(plaintext).contains("does not speak TLS"));
     }
 }
