@@ -38,7 +38,12 @@ fn compressed_post(server: &Server, name: &str, body: Bytes) -> Request<Bytes> {
 
 fn compressed_call(server: &Server, name: &str, body: &Bytes) -> Request<Bytes> {
     let frame = framed(1, body.len() as u32, body);
-    call(server, Signal::Traces).header("grpc-encoding", name).body(frame).unwrap()
+    let reads = format!("identity, {name}");
+    call(server, Signal::Traces)
+        .header("grpc-encoding", name)
+        .header("grpc-accept-encoding", reads)
+        .body(frame)
+        .unwrap()
 }
 
 #[tokio::test]
@@ -88,6 +93,7 @@ async fn g8_an_answer_that_would_only_grow_is_not_compressed() {
         server.recorder.answers(Ok(Accepted { rejected: 0, message: message.to_owned() }));
         let answer = raw_call(&server, compressed_call(&server, "gzip", &gzip(&spans("x")))).await;
         assert_eq!((answer.grpc().code(), answer.body[0]), (Code::Ok, 0));
+        assert_eq!(answer.header("grpc-encoding"), "", "an answer names a compression only where it has one");
     }
 }
 
