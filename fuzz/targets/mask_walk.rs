@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use std::sync::Arc;
 use tracegate::{
     otlp::{Bounds, Edit, Role, Signal, render},
-    pipeline::{Origin, Plan, Request, Stage, Transport},
+    pipeline::{Metadata, Origin, Plan, Request, Stage, Transport},
     processor::mask::{Config, Mask},
 };
 use tracegate_fuzz::signal_and_rest;
@@ -41,7 +41,13 @@ fn contains_token(bytes: &[u8]) -> bool {
 }
 
 fn read(signal: Signal, bytes: &Bytes) -> Option<Request> {
-    let origin = Origin { receiver: Arc::from("fuzz"), transport: Transport::Grpc, peer: None };
+    let origin = Origin {
+        receiver: Arc::from("fuzz"),
+        transport: Transport::Grpc,
+        peer: None,
+        metadata: Metadata::default(),
+        principal: None,
+    };
     Request::read(signal, bytes.clone(), origin, &Bounds::default()).ok()
 }
 
