@@ -1,6 +1,8 @@
 """Starts and stops the tracegate binary as a user would: a configuration file, ports, SIGTERM."""
 
+import itertools
 import json
+import random
 import signal
 import socket
 import subprocess
@@ -142,15 +144,34 @@ class Gateway:
         return {str(each.relative_to(self._directory)): each.read_bytes() for each in files}
 
 
+# Below the ports the system gives to outgoing connections, which could take one between here and the program's start.
+OWN_PORTS = range(20000, 32000)
+
+
 def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Ports where nobody listens; each is given out once, and programs beside this one begin elsewhere."""
+    found: list[int] = []
+    while len(found) < count:
+        with _turn:
+            port = next(_candidates)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        found.append(port)
+    return found
+
+
+def _from_anywhere():
+    ports = list(OWN_PORTS)
+    random.SystemRandom().shuffle(ports)
+    yield from itertools.cycle(ports)
+
+
+_candidates = _from_anywhere()
+_turn = threading.Lock()
 
 
 def busy_default_ports() -> list[str]:
